@@ -1,0 +1,1 @@
+"""Cameras and microphones: one Protocol each, one file per backend."""

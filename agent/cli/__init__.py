@@ -1,0 +1,1 @@
+"""The `bodycam` command, one file a subcommand."""

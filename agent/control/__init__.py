@@ -1,0 +1,1 @@
+"""The Unix control socket between `run` and everything else."""

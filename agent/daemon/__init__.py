@@ -1,0 +1,1 @@
+"""`bodycam run`: the parts wired together."""

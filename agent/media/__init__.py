@@ -1,0 +1,1 @@
+"""Encoded packets, their formats and units. Imports nothing of the agent."""

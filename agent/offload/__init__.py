@@ -1,0 +1,1 @@
+"""Evidence packages and the stores they go to."""

@@ -1,0 +1,1 @@
+"""Button, lights, buzzer and vibration over gpiozero."""

@@ -1,0 +1,1 @@
+"""From packets in the ring to durable, checkpointed fragments."""

@@ -1,0 +1,1 @@
+"""The packet ring: pre-event buffer and write backlog in one."""

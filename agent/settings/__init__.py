@@ -1,0 +1,1 @@
+"""Configuration: one schema, one strict loader."""

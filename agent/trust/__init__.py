@@ -1,0 +1,1 @@
+"""Keys, certificates and the detached CMS signature of records."""

@@ -1,0 +1,1 @@
+"""The folder tree on flash: filesystem seam, layout, records, journal, lock."""

@@ -1,0 +1,62 @@
+"""Where things lie in a vault. The one place that knows names; see docs/evidence-format.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+INIT_NAME = "init.mp4"
+RECORDING_JSON_NAME = "recording.json"
+CHAIN_NAME = "chain.pem"
+ROOT_NAME = "root.pem"
+
+
+def segment_name(number: int) -> str:
+    """Name of the n-th segment of a recording, from 1: "000001.m4s"."""
+    return f"{number:06d}.m4s"
+
+
+def journal_name(number: int) -> str:
+    """Name of the n-th journal file, from 1: "000001.journal"."""
+    return f"{number:06d}.journal"
+
+
+@dataclass(frozen=True, slots=True)
+class VaultLayout:
+    """The folders of one vault."""
+
+    root: Path
+
+    @property
+    def device(self) -> Path:
+        """Certificate chain and public identity."""
+        return self.root / "device"
+
+    @property
+    def journal(self) -> Path:
+        """The journal's files."""
+        return self.root / "journal"
+
+    @property
+    def recordings(self) -> Path:
+        """One folder a recording."""
+        return self.root / "recordings"
+
+    @property
+    def lock(self) -> Path:
+        """The file whose flock makes `run` the only writer."""
+        return self.root / "lock"
+
+    @property
+    def chain(self) -> Path:
+        """PEM: device certificate first, then intermediates, without the root."""
+        return self.device / CHAIN_NAME
+
+    @property
+    def root_certificate(self) -> Path:
+        """PEM: the root the device was enrolled under, for convenience; an examiner brings their own."""
+        return self.device / ROOT_NAME
+
+    def recording(self, recording_id: str) -> Path:
+        """The folder of one recording."""
+        return self.recordings / recording_id

@@ -1,0 +1,1 @@
+"""Findings about a vault or package, from the files alone."""
