@@ -146,9 +146,7 @@ def parse_line(line: bytes) -> Record:
         if name not in fields or not isinstance(fields[name], types) or isinstance(fields[name], bool):
             raise JournalError(f'A record lacks "{name}" or has it in a wrong type.')
     if fields["v"] != FORMAT_VERSION:
-        raise JournalError(
-            f"A record has format version {fields['v']}; this software reads {FORMAT_VERSION}."
-        )
+        raise JournalError(f"A record has format version {fields['v']}; this software reads {FORMAT_VERSION}.")
     signature = None
     if column != PENDING.encode():
         try:
