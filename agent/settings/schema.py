@@ -16,16 +16,29 @@ def bounded(default: Any, low: float, high: float) -> Any:
     return field(default=default, metadata={"low": low, "high": high})
 
 
-def choice(default: str, *values: str) -> Any:
-    """A string out of a fixed set."""
+def choice(default: Any, *values: Any) -> Any:
+    """A string or number out of a fixed set."""
     return field(default=default, metadata={"choices": values})
+
+
+def each_bounded(low: float, high: float) -> Any:
+    """A list of numbers, empty by default, each with inclusive bounds."""
+    return field(default=(), metadata={"low": low, "high": high})
+
+
+def local_path(default: str = "") -> Any:
+    """A string that is a path when not empty: relative to the file it stands in, as every Path is."""
+    return field(default=default, metadata={"path": True})
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceSettings:
-    """[device]: which camera this is."""
+    """[device]: which camera this is. `id` is in the certificate's subject (X.520 common name: 64 at most) and file names."""
 
-    id: str = "CAM-0001"
+    id: str = field(
+        default="CAM-0001",
+        metadata={"pattern": r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "pattern_text": "1 to 64 letters, digits, '.', '_', '-'"},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +48,10 @@ class VaultSettings:
     path: Path = Path("/var/lib/bodycam/vault")
     key_path: Path = Path("/var/lib/bodycam/key/device.key")
     socket_path: Path = Path("/run/bodycam/control.sock")
-    socket_uids: tuple[int, ...] = ()
+    socket_uids: tuple[int, ...] = each_bounded(0, 4_294_967_294)
     receipt_queue_path: Path = Path("/var/lib/bodycam/receipts")
     segment_s: int = bounded(10, 1, 60)
-    journal_rotate_bytes: int = bounded(16_000_000, 100_000, 1_000_000_000)
+    journal_rotate_bytes: int = bounded(4_000_000, 100_000, 100_000_000)
     signer_timeout_ms: int = bounded(500, 10, 10_000)
 
 
@@ -81,7 +94,8 @@ class AudioSettings:
 
     source: str = choice("alsa", "none", "alsa", "camera")
     device: str = "default"
-    sample_rate_hz: int = bounded(48_000, 8_000, 48_000)
+    # What AAC-LC can carry (ISO/IEC 14496-3, samplingFrequencyIndex).
+    sample_rate_hz: int = choice(48_000, 8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
     channels: int = bounded(1, 1, 2)
     bitrate_bps: int = bounded(64_000, 16_000, 256_000)
 
@@ -99,8 +113,8 @@ class GpioSettings:
     led_blue_pin: int = bounded(24, -1, 63)
     buzzer_pin: int = bounded(25, -1, 63)
     vibration_pin: int = bounded(27, -1, 63)
-    trigger_input_pins: tuple[int, ...] = ()
-    bench_pin_socket_path: str = ""
+    trigger_input_pins: tuple[int, ...] = each_bounded(0, 63)
+    bench_pin_socket_path: str = local_path()
 
 
 @dataclass(frozen=True, slots=True)

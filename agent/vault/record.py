@@ -1,8 +1,8 @@
 """One line of the journal: JSON, TAB, detached CMS signature in base64 (or "-" for pending), LF.
 
-The JSON is what was written and nothing else: it is signed, hashed and verified as bytes, never re-serialised. It is one
-flat-enough object in ASCII (other characters as \\u escapes), no spaces between tokens, no newline, so that `cut`, `sed` and
-`sha256sum` can work on it. See docs/evidence-format.md.
+The JSON is what was written and nothing else: it is signed, hashed and verified as bytes, never re-serialised. It is
+one flat-enough object in ASCII (other characters as \\u escapes), no spaces between tokens, no newline, so that `cut`,
+`sed` and `sha256sum` can work on it. See docs/evidence-format.md.
 """
 
 from __future__ import annotations

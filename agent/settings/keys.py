@@ -1,0 +1,192 @@
+"""What one configuration key takes: read from the schema, told to people, and enforced.
+
+One source for the loader's refusals, the comments in config/bodycam.toml and the tests that compare the two.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from agent.settings.schema import Settings
+
+_UNITS = (
+    ("_bytes", "bytes"),
+    ("_bps", "bits per second"),
+    ("_hz", "hertz"),
+    ("_ms", "milliseconds"),
+    ("_s", "seconds"),
+    ("_pin", ""),
+)
+_UNITS_BY_NAME = {"fps": "frames per second", "width": "pixels", "height": "pixels", "baud": "baud"}
+# AF_UNIX: sun_path is 108 bytes with its closing NUL (unix(7)).
+MAX_SOCKET_PATH_BYTES = 107
+
+
+class UnfitValueError(ValueError):
+    """A value that its key cannot take. `expected` completes "expected …"; `index` is the element of a list, if one."""
+
+    def __init__(self, expected: str, index: int | None = None) -> None:
+        super().__init__(expected)
+        self.expected = expected
+        self.index = index
+
+
+def show(value: object) -> str:
+    """A value as it could stand in TOML, cut when long."""
+    match value:
+        case bool():
+            text = "true" if value else "false"
+        case str():
+            text = json.dumps(value, ensure_ascii=False)
+        case Path():
+            text = json.dumps(str(value), ensure_ascii=False)
+        case list() | tuple():
+            text = f"[{', '.join(show(element) for element in value)}]"
+        case dict():
+            text = "{" + ", ".join(f"{key} = {show(element)}" for key, element in value.items()) + "}"
+        case _:
+            text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+@dataclass(frozen=True, slots=True)
+class KeySpec:
+    """One key. `kind`: bool, int, str, Path, tuple[int, ...] or tuple[str, ...]."""
+
+    path: tuple[str, ...]
+    kind: Any
+    default: Any
+    metadata: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The key without its sections."""
+        return self.path[-1]
+
+    @property
+    def dotted(self) -> str:
+        """The key with its sections: "buffer.pre_event_s"."""
+        return ".".join(self.path)
+
+    @property
+    def unit(self) -> str:
+        """What a number counts, for people; empty when it counts nothing."""
+        if self.name in _UNITS_BY_NAME:
+            return _UNITS_BY_NAME[self.name]
+        return next((unit for suffix, unit in _UNITS if self.name.endswith(suffix)), "")
+
+    @property
+    def expectation(self) -> str:
+        """What the key takes, as words that complete "expected …"."""
+        if "choices" in self.metadata:
+            return "one of " + ", ".join(show(choice) for choice in self.metadata["choices"])
+        bounds = f" from {self.metadata['low']} to {self.metadata['high']}" if "low" in self.metadata else ""
+        if self.kind is bool:
+            return "true or false"
+        if self.kind is int:
+            return f"a whole number{' of ' + self.unit if self.unit else ''}{bounds}"
+        if self.kind == tuple[int, ...]:
+            return f"a list of whole numbers{', each' + bounds if bounds else ''}, such as []"
+        if self.kind == tuple[str, ...]:
+            return "a list of strings that are not empty"
+        if self.kind is Path:
+            return "a path in quotes"
+        return self.metadata.get("pattern_text", "a string in quotes")
+
+    def convert(self, value: object, folder: Path) -> Any:
+        """The setting for a value out of TOML; a relative path is taken from `folder`. Raises UnfitValueError."""
+        if "choices" in self.metadata:
+            # `in` alone would let true pass for 1.
+            if any(type(value) is type(choice) and value == choice for choice in self.metadata["choices"]):
+                return value
+            raise UnfitValueError(self.expectation)
+        match self.kind:
+            case _ if self.kind is bool:
+                if isinstance(value, bool):
+                    return value
+                raise UnfitValueError(self.expectation)
+            case _ if self.kind is int:
+                return self._whole_number(value)
+            case _ if get_origin(self.kind) is tuple:
+                return self._elements(value)
+            case _ if self.kind is Path:
+                return self._path(value, folder)
+            case _:
+                return self._string(value, folder)
+
+    def _whole_number(self, value: object) -> int:
+        if type(value) is not int:
+            hint = f", without quotes or unit, such as {show(self.default)}" if isinstance(value, str) else ""
+            raise UnfitValueError(self.expectation + hint)
+        self._check_bounds(value)
+        return value
+
+    def _check_bounds(self, value: int, index: int | None = None) -> None:
+        if not self.metadata.get("low", value) <= value <= self.metadata.get("high", value):
+            raise UnfitValueError(self.expectation, index)
+
+    def _elements(self, value: object) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise UnfitValueError(self.expectation)
+        element_type = get_args(self.kind)[0]
+        for index, element in enumerate(value):
+            if type(element) is not element_type or element == "":
+                raise UnfitValueError(self.expectation, index)
+            if element_type is int:
+                self._check_bounds(element, index)
+        return tuple(value)
+
+    def _string(self, value: object, folder: Path) -> str:
+        if not isinstance(value, str) or "\0" in value:
+            raise UnfitValueError(self.expectation)
+        if "pattern" in self.metadata and not re.fullmatch(self.metadata["pattern"], value):
+            raise UnfitValueError(self.expectation)
+        if self.metadata.get("path") and value:
+            return str(self._path(value, folder))
+        return value
+
+    def _path(self, value: object, folder: Path) -> Path:
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise UnfitValueError("a path in quotes, not empty")
+        # Lexical on purpose: resolving links now would freeze what an administrator may point elsewhere later.
+        path = Path(_normal(folder / value))
+        if "socket" in self.name and len(bytes(path)) > MAX_SOCKET_PATH_BYTES:
+            raise UnfitValueError(
+                f"a path of at most {MAX_SOCKET_PATH_BYTES} bytes, which is all that a Unix socket can have "
+                f"(this one is {path})"
+            )
+        return path
+
+
+def _normal(path: Path) -> str:
+    """The path without "." and ".." where that does not change its meaning for folders that are not links."""
+    import os.path
+
+    return os.path.normpath(path)
+
+
+def key_specs(section: Any = Settings, prefix: tuple[str, ...] = ()) -> Iterator[KeySpec]:
+    """Every key of the schema in order; tables keyed by free names ([panel.patterns]) are not among them."""
+    hints = get_type_hints(section)
+    for field in dataclasses.fields(section):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            yield from key_specs(hint, (*prefix, field.name))
+        elif get_origin(hint) is not dict:
+            yield KeySpec((*prefix, field.name), hint, field.default, dict(field.metadata))
+
+
+def sections(section: Any = Settings) -> dict[str, Any]:
+    """The tables directly below a section: name to dataclass, or to dict[str, dataclass] for free names."""
+    hints = get_type_hints(section)
+    return {
+        field.name: hints[field.name]
+        for field in dataclasses.fields(section)
+        if dataclasses.is_dataclass(hints[field.name]) or get_origin(hints[field.name]) is dict
+    }

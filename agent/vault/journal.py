@@ -1,0 +1,250 @@
+"""The device's one append-only, hash-chained, signed log: the writer.
+
+`append` only remembers; `commit` signs, writes and syncs, and either everything appended is durable or StorageError is
+raised and everything is still remembered. After a failed write or sync the file is never touched again: the next
+commit opens a new file whose first record says how much of the old one counts.
+
+A new file appears under its name only when its first record is durable (written beside, synced, renamed), so that a file
+named NNNNNN.journal always begins with a whole record.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from agent.clock import Clock, WallObservation
+from agent.errors import BodycamError, JournalError, StorageError
+from agent.vault.filesystem import AppendFile, Filesystem
+from agent.vault.layout import journal_name
+from agent.vault.record import ZERO_HASH, Record, encode_json, parse_line, sha256_hex
+
+JOURNAL_NAME_PATTERN = re.compile(r"[0-9]{6}\.journal")
+MAX_UNCOMMITTED = 10_000
+
+
+class RecordSigner(Protocol):
+    """What the journal needs of a key."""
+
+    @property
+    def certificate_sha256(self) -> str:
+        """SHA-256, hex, of the signing certificate in DER."""
+
+    @property
+    def description(self) -> str:
+        """Where the key lives, for the record: "software (exportable)"."""
+
+    def sign_record(self, json_bytes: bytes) -> bytes:
+        """Detached CMS over these bytes, DER. Raises BodycamError when it cannot be had now."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """How a finished journal file ends: its chained bytes, and what follows them."""
+
+    name: str | None
+    chained_bytes: int
+    torn_bytes: int
+    torn_sha256: str
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Uncommitted:
+    type: str
+    observation: WallObservation
+    fields: dict[str, Any]
+
+
+def chained_prefix(data: bytes) -> tuple[list[Record], int]:
+    """The records at the start of a journal file that parse and chain, and how many bytes they take.
+
+    The first record's own `prev` is taken on trust: it belongs to the file before.
+    """
+    records: list[Record] = []
+    offset = 0
+    while (newline := data.find(b"\n", offset)) >= 0:
+        try:
+            record = parse_line(data[offset:newline])
+        except JournalError:
+            break
+        if records and (record.seq != records[-1].seq + 1 or record.prev != records[-1].sha256):
+            break
+        records.append(record)
+        offset = newline + 1
+    return records, offset
+
+
+class Journal:
+    """The writer. Used from the storage thread only."""
+
+    def __init__(
+        self,
+        filesystem: Filesystem,
+        folder: Path,
+        signer: RecordSigner,
+        clock: Clock,
+        *,
+        device_id: str,
+        rotate_bytes: int,
+    ) -> None:
+        """Find the head of what is there; nothing is written before the first commit.
+
+        Raises JournalError when the newest file cannot be continued, StorageError when it cannot be read.
+        """
+        self._filesystem = filesystem
+        self._folder = folder
+        self._signer = signer
+        self._clock = clock
+        self._device_id = device_id
+        self._rotate_bytes = rotate_bytes
+        self._file: AppendFile | None = None
+        self._file_bytes = 0
+        self._name_durable = False
+        self._uncommitted: list[_Uncommitted] = []
+        self._lost_records = 0
+        self.signer_fault: str | None = None
+        """Why the last signature is pending, or None when it is not."""
+        names = [name for name in filesystem.list_dir(folder) if JOURNAL_NAME_PATTERN.fullmatch(name)]
+        self._number = int(names[-1].split(".")[0]) if names else 0
+        self._head_seq = 0
+        self._head_sha256 = ZERO_HASH
+        self.last_records: list[Record] = []
+        """The newest file's records as found at start, for recovery."""
+        self._reason = "first"
+        self._tail = _Tail(None, 0, 0, sha256_hex(b""), exact=True)
+        if names:
+            self._continue_from(names[-1])
+
+    def _continue_from(self, name: str) -> None:
+        path = self._folder / name
+        # What a killed process left in the page cache must be on flash before a signed record names it.
+        self._filesystem.sync_file(path)
+        data = self._filesystem.read(path)
+        records, chained = chained_prefix(data)
+        if not records:
+            raise JournalError(
+                f"The newest journal file {path} does not begin with a whole record, which no power cut can cause. "
+                "Keep the vault as it is, copy it for examination, and start with a new one."
+            )
+        self.last_records = records
+        self._head_seq, self._head_sha256 = records[-1].seq, records[-1].sha256
+        torn = data[chained:]
+        self._tail = _Tail(name, chained, len(torn), sha256_hex(torn), exact=True)
+        self._reason = "recovered" if torn else "started"
+
+    @property
+    def head(self) -> tuple[int, str]:
+        """`seq` and SHA-256 of the newest durable record; (0, zeros) for an empty journal."""
+        return self._head_seq, self._head_sha256
+
+    @property
+    def torn_bytes_at_start(self) -> int:
+        """How many bytes of an interrupted line were found when the journal was opened."""
+        return self._tail.torn_bytes if self._reason == "recovered" else 0
+
+    def append(self, type_: str, **fields: Any) -> None:
+        """Remember a record for the next commit, with the time of now. Never fails and never waits."""
+        if len(self._uncommitted) >= MAX_UNCOMMITTED:
+            self._lost_records += 1  # memory is bounded even when flash is gone for hours; the count is recorded
+            return
+        self._uncommitted.append(_Uncommitted(type_, self._clock.observe(), fields))
+
+    def commit(self) -> None:
+        """Make everything appended durable, in order. Raises StorageError; then all of it is still to be committed."""
+        if not self._uncommitted and self._name_durable:
+            return
+        if self._file is None or self._file_bytes >= self._rotate_bytes:
+            self._start_file()
+        if not self._name_durable:
+            self._filesystem.sync_dir(self._folder)
+            self._name_durable = True
+        if self._lost_records:
+            lost, self._lost_records = self._lost_records, 0
+            self._uncommitted.append(_Uncommitted("records-lost", self._clock.observe(), {"records": lost}))
+        records = self._chain(self._uncommitted)
+        self._write(b"".join(record.line() for record in records))
+        self._head_seq, self._head_sha256 = records[-1].seq, records[-1].sha256
+        self._uncommitted.clear()
+
+    def close(self) -> None:
+        """Release the file. Commit first: what is only remembered is gone with the process."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _chain(self, uncommitted: list[_Uncommitted]) -> list[Record]:
+        records: list[Record] = []
+        seq, prev = self._head_seq, self._head_sha256
+        for entry in uncommitted:
+            seq += 1
+            json_bytes = encode_json(seq, prev, entry.type, entry.observation, self._clock.boot_id, entry.fields)
+            record = Record(json_bytes, self._sign(json_bytes), {"seq": seq, "prev": prev, "type": entry.type})
+            records.append(record)
+            prev = record.sha256
+        return records
+
+    def _sign(self, json_bytes: bytes) -> bytes | None:
+        try:
+            signature = self._signer.sign_record(json_bytes)
+        except BodycamError as error:
+            # A signer that is busy or gone never holds up evidence: the next signed record covers this one.
+            self.signer_fault = str(error)
+            return None
+        self.signer_fault = None
+        return signature
+
+    def _write(self, data: bytes) -> None:
+        assert self._file is not None
+        try:
+            self._file.write(data)
+            self._file.datasync()
+        except StorageError:
+            self._file.close()
+            self._file = None
+            name = journal_name(self._number)
+            self._tail = _Tail(name, self._file_bytes, 0, sha256_hex(b""), exact=False)
+            self._reason = "write-failed"
+            raise
+        self._file_bytes += len(data)
+
+    def _start_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            name = journal_name(self._number)
+            self._tail = _Tail(name, self._file_bytes, 0, sha256_hex(b""), exact=True)
+            self._reason = "rotated"
+        name = journal_name(self._number + 1)
+        (opening,) = self._chain([_Uncommitted("journal-open", self._clock.observe(), self._opening_fields(name))])
+        line = opening.line()
+        taken = set(self._filesystem.list_dir(self._folder))
+        attempt = next(n for n in range(1, len(taken) + 2) if f"{name}.part{n}" not in taken)
+        beside = self._folder / f"{name}.part{attempt}"
+        file = self._filesystem.create(beside)
+        try:
+            file.write(line)
+            file.datasync()
+            self._filesystem.rename(beside, self._folder / name)
+        except StorageError:
+            file.close()
+            raise
+        self._number += 1
+        self._file, self._file_bytes, self._name_durable = file, len(line), False
+        self._head_seq, self._head_sha256 = opening.seq, opening.sha256
+
+    def _opening_fields(self, name: str) -> dict[str, Any]:
+        return {
+            "file": name,
+            "reason": self._reason,
+            "prev_file": self._tail.name,
+            "prev_file_bytes": self._tail.chained_bytes,
+            "torn_bytes": self._tail.torn_bytes,
+            "torn_sha256": self._tail.torn_sha256,
+            "torn_exact": self._tail.exact,
+            "device_id": self._device_id,
+            "certificate_sha256": self._signer.certificate_sha256,
+            "key": self._signer.description,
+        }
