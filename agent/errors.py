@@ -76,6 +76,10 @@ class SignerBusyError(BodycamError):
     """The signer did not answer in time; the record is written with a pending signature."""
 
 
+class CmsError(BodycamError):
+    """A record's signature is not the one CMS encoding that is accepted, or does not match the record."""
+
+
 class ControlError(BodycamError):
     """The daemon cannot be reached over its control socket, or refused a request."""
 
