@@ -1,0 +1,49 @@
+# Every target sets up first what it needs: tools/setup.sh, silent and quick when nothing has changed.
+
+T ?= tests
+SOURCE ?= build/footage/bigbuckbunny.mp4
+# The shell has a SECONDS of its own, which counts; only make may expand this one.
+SECONDS ?=
+unexport SECONDS
+
+.PHONY: help demo test lint benchmark shell setup lock clean distclean
+
+help:       ## This list
+	@sed -n 's/^\([a-z]*\): *## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r target line; do \
+	  printf '%-16s %s\n' "$$target" "$$line"; done
+
+demo:       ## Record, offload and check evidence before your eyes [SECONDS=30] [SOURCE=/dev/video0 or a video file]
+	@tools/setup.sh
+	@.venv/bin/bodycam demo $(if $(SECONDS),--seconds $(SECONDS)) --source "$(SOURCE)"
+
+test:       ## All tests, or some [T=tests/unit] [T="tests -k ring -x"]
+	@tools/setup.sh
+	@.venv/bin/python -m pytest $(T)
+
+lint:       ## Style, format and types: ruff and mypy
+	@tools/setup.sh
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+benchmark:  ## Measure against the bars and against ffmpeg, in a table and as JSON
+	@tools/setup.sh
+	@.venv/bin/python -m tests.benchmarks
+
+shell:      ## A shell in which `bodycam` is a command
+	@tools/setup.sh
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv" $${SHELL:-bash}
+
+setup:      ## Only the set-up [PYTHON=/path/to/python3.13]
+	@tools/setup.sh
+
+lock:       ## Resolve the pinned Python packages again [UPGRADE=1]
+	@tools/lock.sh
+
+clean:      ## Remove what running and testing left behind
+	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	@find . -name '.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+distclean:  ## The same, and the virtual environment
+	@rm -rf .venv .venv-lock *.egg-info
