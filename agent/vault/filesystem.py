@@ -1,7 +1,7 @@
 """The seam between the recorder and flash: every operation whose order decides what survives a power cut.
 
-Everything that writes into a vault goes through a `Filesystem`, so that tests can record each operation, fail it, stop at
-it, and rebuild what a disk may hold after a power cut from the synced operations alone.
+Everything that writes into a vault goes through a `Filesystem`, so that tests can record each operation, fail it, stop
+at it, and rebuild what a disk may hold after a power cut from the synced operations alone.
 
 The contract of POSIX that the vault builds on (fsync(2), open(2)): data is durable when `datasync` returned; a name is
 durable when `sync_dir` of its folder returned; after a failed `datasync` the content is unknown and a second one proves
@@ -11,6 +11,7 @@ nothing, because the kernel may have dropped the dirty pages ("fsyncgate").
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,7 @@ class AppendFile(Protocol):
         """Make everything written durable (fdatasync(2)). Raises StorageError; then never call it again."""
 
     def close(self) -> None:
-        """Release the file without syncing; may be called twice."""
+        """Release the file without syncing; may be called twice. Raises StorageError; it is released all the same."""
 
 
 class Filesystem(Protocol):
@@ -51,7 +52,7 @@ class Filesystem(Protocol):
         """Replace `target` by `source` atomically. Raises StorageError."""
 
     def list_dir(self, path: Path) -> list[str]:
-        """Names in a folder, sorted; an absent folder is empty."""
+        """Names in a folder, sorted; an absent folder, or a file in its place, is empty. Raises StorageError."""
 
     def read(self, path: Path) -> bytes:
         """The whole of a small file. Raises FileNotFoundError or StorageError."""
@@ -60,20 +61,23 @@ class Filesystem(Protocol):
         """A file piece by piece, for hashing in constant memory. Raises FileNotFoundError or StorageError."""
 
     def size_bytes(self, path: Path) -> int | None:
-        """Size of a file, or None when there is none."""
+        """Size of a file, or None when there is none or it is no file. Raises StorageError."""
 
     def free_bytes(self, path: Path) -> int:
-        """Bytes an unprivileged process may still write (statvfs(3) f_bavail)."""
+        """Bytes an unprivileged process may still write (statvfs(3) f_bavail). Raises StorageError."""
 
 
 @contextmanager
-def _storage_errors(doing: str, path: Path) -> Iterator[None]:
+def _storage_errors(
+    doing: str, path: Path, target: Path | None = None, passing: type[OSError] | tuple[()] = ()
+) -> Iterator[None]:
     try:
         yield
-    except (FileNotFoundError, StorageError):
+    except passing:
         raise
     except OSError as error:
-        raise StorageError(error.errno, f"{doing} failed: {error.strerror}", str(path)) from error
+        second = () if target is None else (None, str(target))
+        raise StorageError(error.errno, f"{doing} failed: {error.strerror}", str(path), *second) from error
 
 
 class _PosixAppendFile:
@@ -92,9 +96,11 @@ class _PosixAppendFile:
             os.fdatasync(self._descriptor)
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        # Forgotten first: close(2) frees the number even when it fails, and a second close would hit another file.
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with _storage_errors("Closing", self._path):
+                os.close(descriptor)
 
 
 class PosixFilesystem:
@@ -126,30 +132,35 @@ class PosixFilesystem:
                 os.close(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:
-        with _storage_errors("Renaming", source):
+        with _storage_errors("Renaming", source, target):
             source.replace(target)
 
     def list_dir(self, path: Path) -> list[str]:
         with _storage_errors("Listing", path):
-            return sorted(os.listdir(path)) if path.is_dir() else []
+            # Not is_dir() first: from Python 3.14 on it calls a folder absent when the card fails to read it.
+            try:
+                return sorted(os.listdir(path))
+            except (FileNotFoundError, NotADirectoryError):
+                return []
 
     def read(self, path: Path) -> bytes:
-        with _storage_errors("Reading", path):
+        with _storage_errors("Reading", path, passing=FileNotFoundError):
             return path.read_bytes()
 
     def read_chunks(self, path: Path, chunk_bytes: int = 1 << 20) -> Iterator[bytes]:
-        with _storage_errors("Reading", path), path.open("rb", buffering=0) as file:
+        with _storage_errors("Reading", path, passing=FileNotFoundError), path.open("rb", buffering=0) as file:
             while chunk := file.read(chunk_bytes):
                 yield chunk
 
     def size_bytes(self, path: Path) -> int | None:
         with _storage_errors("stat", path):
             try:
-                return path.stat().st_size
+                status = path.stat()
             except FileNotFoundError:
                 return None
+            return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def free_bytes(self, path: Path) -> int:
         with _storage_errors("statvfs", path):
-            stat = os.statvfs(path)
-            return stat.f_bavail * stat.f_frsize
+            status = os.statvfs(path)
+            return status.f_bavail * status.f_frsize
