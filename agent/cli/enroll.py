@@ -1,0 +1,89 @@
+"""`bodycam enroll`: give this camera its key and certificate."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import typer
+
+from agent.errors import ConfigError
+from agent.settings.schema import Settings
+from agent.trust.certificates import fingerprint_text, load_chain
+from agent.trust.identity import (
+    Enrolment,
+    IdentityPaths,
+    enroll_bench,
+    install_chain,
+    request_certificate,
+)
+from agent.vault.layout import VaultLayout
+
+HARDWARE_SERIAL_PATH = Path("/proc/device-tree/serial-number")
+
+
+def read_hardware_serial(path: Path = HARDWARE_SERIAL_PATH) -> str | None:
+    """The board's serial number as the firmware gives it (device tree), or None on hardware without one."""
+    try:
+        text = path.read_bytes().decode("ascii", errors="ignore")
+    except OSError:
+        return None
+    # Only what an X.520 PrintableString may hold; the device tree ends strings with NUL.
+    serial = "".join(character for character in text if character.isalnum() or character == "-")
+    return serial[:64] or None
+
+
+def enroll(settings: Settings, *, csr: Path | None, install: Path | None, root: Path | None, bench: bool) -> int:
+    """Make or install the device identity and say what was made; returns 0.
+
+    `bench`: key and certificate under a CA made on the spot. `csr`: key and request file for the department's CA.
+    `install`: the chain that CA issued (PEM), with its `root` if wanted. Raises ConfigError unless exactly one of the
+    three is asked for, DeviceKeyError and StorageError from agent.trust.identity.
+    """
+    if sum((bench, csr is not None, install is not None)) != 1 or (root is not None and install is None):
+        raise ConfigError(
+            "Say one of: `bodycam enroll --bench` to try things out, `bodycam enroll --csr FILE` for a request to the "
+            "department's CA, `bodycam enroll --install CHAIN.pem [--root ROOT.pem]` for its answer."
+        )
+    layout = VaultLayout(settings.vault.path)
+    paths = IdentityPaths(settings.vault.key_path, layout.chain, layout.root_certificate)
+    has_records = any(layout.journal.glob("*.journal"))
+    now = datetime.now(UTC)
+    device_id = settings.device.id
+    if csr is not None:
+        made = request_certificate(paths, device_id, read_hardware_serial(), csr, has_records=has_records)
+        _say_key(paths, made)
+        typer.echo(f"Request for the department's CA: {csr}")
+        typer.echo("Send it to the CA; then run `bodycam enroll --install CHAIN.pem --root ROOT.pem` with its answer.")
+        return 0
+    if install is not None:
+        made = install_chain(paths, install, root, now, has_records=has_records)
+    else:
+        made = enroll_bench(paths, device_id, read_hardware_serial(), now, has_records=has_records)
+        _say_key(paths, made)
+        typer.echo(f"Bench CA (for trying out only, proves nothing): {paths.bench_root_key}")
+    _say_certificate(paths, made)
+    return 0
+
+
+def _say_key(paths: IdentityPaths, made: Enrolment) -> None:
+    typer.echo(
+        f"Device key: {paths.key} ({'new' if made.key_is_new else 'already there, kept'}; software, can be copied)"
+    )
+
+
+def _say_certificate(paths: IdentityPaths, made: Enrolment) -> None:
+    typer.echo(f"Certificate chain: {paths.chain}")
+    if paths.root.exists():
+        (root, *_) = load_chain(paths.root)
+        typer.echo(f"Root certificate: {paths.root}\n  SHA-256 fingerprint {fingerprint_text(root)}")
+    else:
+        typer.echo("Root certificate: none was given, so the chain was checked only up to its last certificate.")
+    if made.certificate is not None:
+        certificate = made.certificate
+        typer.echo(
+            f"Device certificate: {certificate.subject.rfc4514_string()}, "
+            f"valid {certificate.not_valid_before_utc:%Y-%m-%d} to {certificate.not_valid_after_utc:%Y-%m-%d}\n"
+            f"  SHA-256 fingerprint {fingerprint_text(certificate)}"
+        )
+    typer.echo("Write the fingerprints down apart from the camera: whoever examines its evidence compares them.")
