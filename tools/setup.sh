@@ -95,7 +95,7 @@ create_environment() {
     echo "Creating the virtual environment .venv with $("$python" --version) …"
     quietly "$python" -m venv --clear .venv
     # --only-binary: a source package would run its build script and needs a compiler.
-    echo "Installing $(grep -oE '^[a-z0-9._-]+==' "$lock" | sort -u | wc -l) pinned Python packages …"
+    echo "Installing the Python packages pinned in $lock …"
     run_pip install --require-hashes --only-binary=:all: -r "$lock"
     environment_key >.venv/environment.stamp
 }
