@@ -4,8 +4,8 @@ Encoded packets go in at one end; each recording reads them by its own cursor. T
 one session of one camera with one encoder: a camera that comes back gets a new ring, because its format may differ.
 
 Three bounds hold at once. Seconds: the oldest GOP goes as soon as those behind it cover `keep_ns`, unless a cursor
-still needs it. Bytes: hard; if a recorder falls behind so far that it is reached, the oldest GOP goes all the same and the
-cursor reports a gap. Whole GOPs: nothing else is ever dropped, so that the ring starts on a keyframe.
+still needs it. Bytes: hard; if a recorder falls behind so far that it is reached, the oldest GOP goes all the same
+and the cursor reports a gap. Whole GOPs: nothing else is ever dropped, so that the ring starts on a keyframe.
 
 A packet in the ring belongs to it for good: muxers change packets in place, so readers wrap the bytes in packets of
 their own.
@@ -49,7 +49,7 @@ class GopRead:
     """What a cursor reads: a GOP's video in order, the audio that has arrived for it, and where it ends.
 
     end_ns: capture time of the frame behind the last one, or an estimate of it when the stream ended.
-    final: nothing of this recording follows.
+    final: nothing of this recording follows. next_audio_number: where the sound of the next read begins.
     """
 
     number: int
@@ -57,6 +57,7 @@ class GopRead:
     audio: tuple[AudioPacket, ...]
     end_ns: int
     final: bool
+    next_audio_number: int
 
     @property
     def payload_bytes(self) -> int:
@@ -242,12 +243,12 @@ class PacketRing:
                 break
             self._drop_oldest_audio()
 
-    def _read(self, cursor: Cursor) -> GopRead | None:
+    def _read(self, cursor: Cursor, gop_number: int, audio_number: int) -> GopRead | None:
         with self._lock:
-            index = cursor.gop_number - self._gops[0].number if self._gops else 0
+            index = gop_number - self._gops[0].number if self._gops else 0
             if index >= len(self._gops):
                 if self._ended:
-                    return GopRead(cursor.gop_number, (), (), self._newest_video_ns or 0, final=True)
+                    return GopRead(gop_number, (), (), self._newest_video_ns or 0, True, audio_number)
                 return None
             packets = tuple(self._gops[index].packets)
             complete = index + 1 < len(self._gops)
@@ -266,19 +267,16 @@ class PacketRing:
             for number, packet in enumerate(self._audio, self._audio_first_number):
                 if packet.pts_ns >= end_ns:
                     break
-                if number >= cursor.audio_number and packet.pts_ns >= cursor.audio_from_ns:
-                    audio.append(packet)
-            return GopRead(cursor.gop_number, packets, tuple(audio), end_ns, final)
+                if number >= audio_number:
+                    audio_number = number + 1
+                    if packet.pts_ns >= cursor.audio_from_ns:
+                        audio.append(packet)
+            return GopRead(gop_number, packets, tuple(audio), end_ns, final, audio_number)
 
     def _advance(self, cursor: Cursor, read: GopRead) -> None:
         with self._lock:
             cursor.gop_number = max(cursor.gop_number, read.number + 1)
-            taken_until_ns = read.audio[-1].pts_ns if read.audio else cursor.audio_from_ns - 1
-            for number, packet in enumerate(self._audio, self._audio_first_number):
-                # Sound that arrived between read and advance was not in `read`: it is for the next fragment.
-                if packet.pts_ns > taken_until_ns:
-                    break
-                cursor.audio_number = max(cursor.audio_number, number + 1)
+            cursor.audio_number = max(cursor.audio_number, read.next_audio_number)
             self._evict()
 
     def _close(self, cursor: Cursor) -> None:
@@ -303,12 +301,14 @@ class Cursor:
     stop_ns: int | None = None
     gaps: list[Gap] = field(default_factory=list)
 
-    def read(self) -> GopRead | None:
-        """The GOP at the cursor if it is complete, or if it is the last one because of a stop or the stream's end.
+    def read(self, after: GopRead | None = None) -> GopRead | None:
+        """The GOP at the cursor (or behind `after`) if it is complete, or if it is the last one of a stop or a stream.
 
-        A read with `final` and no video means that nothing follows. None: not yet.
+        A read with `final` and no video means that nothing follows. None: not yet. Reading moves nothing.
         """
-        return self.ring._read(self)
+        if after is None:
+            return self.ring._read(self, self.gop_number, self.audio_number)
+        return self.ring._read(self, after.number + 1, after.next_audio_number)
 
     def advance(self, read: GopRead) -> None:
         """Move past what was read; the ring may now let go of it."""

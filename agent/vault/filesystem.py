@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from agent.errors import StorageError
 
@@ -59,6 +59,9 @@ class Filesystem(Protocol):
 
     def read_chunks(self, path: Path, chunk_bytes: int = 1 << 20) -> Iterator[bytes]:
         """A file piece by piece, for hashing in constant memory. Raises FileNotFoundError or StorageError."""
+
+    def open_read(self, path: Path) -> BinaryIO:
+        """A seekable binary file to read from. Raises FileNotFoundError or StorageError."""
 
     def size_bytes(self, path: Path) -> int | None:
         """Size of a file, or None when there is none or it is no file. Raises StorageError."""
@@ -151,6 +154,10 @@ class PosixFilesystem:
         with _storage_errors("Reading", path, passing=FileNotFoundError), path.open("rb", buffering=0) as file:
             while chunk := file.read(chunk_bytes):
                 yield chunk
+
+    def open_read(self, path: Path) -> BinaryIO:
+        with _storage_errors("Opening", path):
+            return path.open("rb")
 
     def size_bytes(self, path: Path) -> int | None:
         with _storage_errors("stat", path):

@@ -4,8 +4,8 @@
 raised and everything is still remembered. After a failed write or sync the file is never touched again: the next
 commit opens a new file whose first record says how much of the old one counts.
 
-A new file appears under its name only when its first record is durable (written beside, synced, renamed), so that a file
-named NNNNNN.journal always begins with a whole record.
+A new file appears under its name only when its first record is durable (written beside, synced, renamed), so that a
+file named NNNNNN.journal always begins with a whole record.
 """
 
 from __future__ import annotations

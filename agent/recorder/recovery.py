@@ -1,0 +1,183 @@
+"""Start-up is recovery: every recording that was not closed is sealed as it lies, and nothing of it is edited.
+
+A recording is unfinished when its folder has no `recording.json`, which is written last of all. What the journal
+already vouches for stays vouched for; what lies behind the last checkpoint is named, hashed and signed as found, so
+that nobody can pass it off later as something else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from agent.clock import NS_PER_S, Clock
+from agent.media.mp4 import whole_fragments
+from agent.recorder.summary import summarise
+from agent.vault.durable import write_durable
+from agent.vault.filesystem import Filesystem
+from agent.vault.journal import JOURNAL_NAME_PATTERN, Journal, chained_prefix
+from agent.vault.layout import INIT_NAME, RECORDING_JSON_NAME, VaultLayout
+from agent.vault.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What start-up found. resume_from: id of a recording that ran moments ago and should go on as a linked one."""
+
+    recording_ids: tuple[str, ...]
+    resume_from: str | None
+
+
+_SEGMENT_SUFFIX = ".m4s"
+_VIDEO_TRACK_ID = 1
+_AUDIO_TRACK_ID = 2
+
+
+def recover(
+    filesystem: Filesystem, layout: VaultLayout, journal: Journal, clock: Clock, *, resume_within_s: int
+) -> Recovered:
+    """Seal every unfinished recording. Safe to be cut and run again at any point. Raises StorageError."""
+    unfinished = [
+        name
+        for name in filesystem.list_dir(layout.recordings)
+        if filesystem.size_bytes(layout.recording(name) / RECORDING_JSON_NAME) is None
+    ]
+    resume_from = None
+    for recording_id in unfinished:
+        records = _records_of(filesystem, layout, recording_id)
+        if not any(record.type == "recording-close" for record in records):
+            if _ran_moments_ago(journal, records, clock, resume_within_s):
+                resume_from = recording_id
+            sealed = _seal(filesystem, layout, recording_id, records)
+            for type_, fields in sealed:
+                journal.append(type_, recording_id=recording_id, **fields)
+            journal.commit()
+        else:
+            sealed = []
+        summary = summarise(recording_id, [*((r.type, r.fields) for r in records), *sealed])
+        write_durable(filesystem, layout.recording(recording_id) / RECORDING_JSON_NAME, summary.to_json())
+    return Recovered(tuple(unfinished), resume_from)
+
+
+def _records_of(filesystem: Filesystem, layout: VaultLayout, recording_id: str) -> list[Record]:
+    """The records of one recording, oldest first, from the newest journal files back to its trigger."""
+    mark = f'"recording_id":"{recording_id}"'.encode()
+    names = [name for name in filesystem.list_dir(layout.journal) if JOURNAL_NAME_PATTERN.fullmatch(name)]
+    found: list[Record] = []
+    for name in reversed(names):
+        data = filesystem.read(layout.journal / name)
+        if mark not in data:
+            if found:
+                break
+            continue
+        records, _ = chained_prefix(data)
+        found = [record for record in records if record.fields.get("recording_id") == recording_id] + found
+        if found and found[0].type == "trigger":
+            break
+    return found
+
+
+def _ran_moments_ago(journal: Journal, records: list[Record], clock: Clock, within_s: int) -> bool:
+    """Whether a recording was interrupted, not stopped, less than within_s ago as far as the clocks can tell.
+
+    Across a reboot only wall time can; when that went backwards it tells nothing, and a camera must not start to
+    film on its own on such grounds.
+    """
+    if not records or any(record.type == "stop" for record in records) or not journal.last_records:
+        return False
+    last = journal.last_records[-1].fields
+    now = clock.observe()
+    if last["boot_id"] == clock.boot_id:
+        age_ns = now.boottime_ns - int(last["boottime_ns"])
+    else:
+        then = datetime.fromisoformat(str(last["utc"]))
+        age_ns = now.utc_ns - int(then.timestamp() * NS_PER_S)
+    return 0 <= age_ns <= within_s * NS_PER_S
+
+
+def _seal(
+    filesystem: Filesystem, layout: VaultLayout, recording_id: str, records: list[Record]
+) -> list[tuple[str, dict[str, Any]]]:
+    """The segment records that are missing, and the closing one."""
+    folder = layout.recording(recording_id)
+    segments = {str(record.fields["file"]): record.fields for record in records if record.type == "segment"}
+    checkpoints: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        if record.type == "checkpoint":
+            checkpoints.setdefault(str(record.fields["file"]), []).append(record.fields)
+    present = [name for name in filesystem.list_dir(folder) if name.endswith(_SEGMENT_SUFFIX)]
+    new: list[tuple[str, dict[str, Any]]] = []
+    for name in sorted({*present, *checkpoints} - set(segments)):
+        last = checkpoints[name][-1] if name in checkpoints else None
+        fields = (
+            _seal_segment(filesystem, folder / name, last)
+            if name in present
+            else {"file": name, "state": "missing", "bytes": 0, "sha256": hashlib.sha256().hexdigest()}
+        )
+        segments[name] = fields
+        new.append(("segment", fields))
+    # Names must outlive the next power cut before a signed record says that they are there.
+    filesystem.sync_dir(folder)
+    filesystem.sync_dir(layout.recordings)
+    close: dict[str, Any] = {
+        "recovered": True,
+        "interrupted": not any(record.type == "stop" for record in records),
+        "end_media_90k": max((segment.get("end_media_90k") or 0 for segment in segments.values()), default=0),
+        "segments": len(segments),
+        "fragments": sum(segment.get("fragments", 0) for segment in segments.values()),
+        "frames": sum(segment.get("frames", 0) for segment in segments.values()),
+        "bytes": sum(segment["bytes"] for segment in segments.values()),
+        "gaps": sum(record.type == "gap" for record in records),
+    }
+    if not any(record.type == "recording-open" for record in records):
+        # Cut before the first checkpoint: nothing vouched for these files until now.
+        close["never_opened"] = True
+        close |= _init_fields(filesystem, folder / INIT_NAME)
+    new.append(("recording-close", close))
+    return new
+
+
+def _init_fields(filesystem: Filesystem, path: Path) -> dict[str, Any]:
+    if filesystem.size_bytes(path) is None:
+        return {"init_file": None}
+    filesystem.sync_file(path)
+    data = filesystem.read(path)
+    return {"init_file": INIT_NAME, "init_bytes": len(data), "init_sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _seal_segment(filesystem: Filesystem, path: Path, last_checkpoint: dict[str, Any] | None) -> dict[str, Any]:
+    """The record of a segment as it lies, from its bytes and the last checkpoint that names it."""
+    filesystem.sync_file(path)  # a killed process leaves bytes that are only in the page cache
+    checkpointed_bytes = int(last_checkpoint["bytes"]) if last_checkpoint else 0
+    checkpointed = hashlib.sha256()
+    whole = hashlib.sha256()
+    size = 0
+    for chunk in filesystem.read_chunks(path):
+        whole.update(chunk)
+        checkpointed.update(chunk[: max(0, checkpointed_bytes - size)])
+        size += len(chunk)
+    expected = str(last_checkpoint["sha256"]) if last_checkpoint else hashlib.sha256().hexdigest()
+    with filesystem.open_read(path) as stream:
+        spans = list(whole_fragments(stream))
+    video = [span.info.tracks[_VIDEO_TRACK_ID] for span in spans if _VIDEO_TRACK_ID in span.info.tracks]
+    audio = [span.info.tracks[_AUDIO_TRACK_ID] for span in spans if _AUDIO_TRACK_ID in span.info.tracks]
+    audio_frames = sum(track.sample_count for track in audio)
+    return {
+        "file": path.name,
+        "state": "recovered",
+        "bytes": size,
+        "sha256": whole.hexdigest(),
+        "fragments": len(spans),
+        "first_media_90k": video[0].base_media_decode_time if video else None,
+        "end_media_90k": video[-1].base_media_decode_time + video[-1].duration if video else None,
+        "frames": sum(track.sample_count for track in video),
+        "audio_frames": audio_frames,
+        "audio": "on" if audio_frames else "off",
+        "checkpointed_bytes": checkpointed_bytes,
+        "checkpointed_sha256": expected,
+        "checkpoint_intact": size >= checkpointed_bytes and checkpointed.hexdigest() == expected,
+        "torn_bytes": size - (spans[-1].end if spans else 0),
+    }

@@ -1,0 +1,26 @@
+"""Put a whole small file in place so that a power cut leaves either all of it or nothing under its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agent.vault.filesystem import Filesystem
+
+
+def write_durable(filesystem: Filesystem, path: Path, data: bytes, *, sync_name: bool = True) -> None:
+    """Write beside, sync, rename over `path`, sync the folder (unless the caller does so soon: sync_name=False).
+
+    Leftovers of failed tries are called NAME.partN and never looked at again. Raises StorageError.
+    """
+    taken = set(filesystem.list_dir(path.parent))
+    attempt = next(number for number in range(1, len(taken) + 2) if f"{path.name}.part{number}" not in taken)
+    beside = path.with_name(f"{path.name}.part{attempt}")
+    file = filesystem.create(beside)
+    try:
+        file.write(data)
+        file.datasync()
+    finally:
+        file.close()
+    filesystem.rename(beside, path)
+    if sync_name:
+        filesystem.sync_dir(path.parent)
