@@ -1,0 +1,238 @@
+"""The controller: `(state, event, now) -> (state, effects)`. No I/O, no threads, no clock; see docs/design.md.
+
+Each handler answers one event with a new state and what is to be done at once; `step` then derives from the new state
+what the lights must show and which reminders are due, so that no handler can forget to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from agent.clock import NS_PER_MS, NS_PER_S
+from agent.controller import gestures
+from agent.controller.effects import (
+    AnnounceReady,
+    Effect,
+    Exit,
+    JournalRecord,
+    MarkRecording,
+    Play,
+    Show,
+    StartRecording,
+    StopRecording,
+)
+from agent.controller.events import (
+    ButtonEdge,
+    Event,
+    FragmentDurable,
+    InputActivated,
+    RecordingClosed,
+    ResumeWanted,
+    StorageFailed,
+    StorageRestored,
+    StreamEnded,
+    StreamStarted,
+    TerminationAsked,
+    Tick,
+)
+from agent.controller.gestures import Gesture, GestureKind
+from agent.controller.signals import Cue, Indication
+from agent.controller.state import ActiveRecording, ControllerState, PendingStart, indication
+from agent.settings.schema import Settings
+
+_ALARMING = (Indication.FAULT, Indication.RECORDING_UNSAFE)
+
+HUNG_FACTOR = 5
+"""A camera silent for this many times stall_ms, without its session having ended, hangs where no error can reach."""
+
+
+class _Step:
+    """One step in the making: the state so far and the effects so far."""
+
+    def __init__(self, state: ControllerState, settings: Settings, now_ns: int) -> None:
+        self.state = state
+        self.settings = settings
+        self.now_ns = now_ns
+        self.effects: list[Effect] = []
+
+    def take(self, event: Event) -> None:
+        match event:
+            case Tick(newest_frame_ns):
+                self._note_frames(newest_frame_ns)
+            case ButtonEdge(pressed, edge_ns):
+                self._gestures(pressed, edge_ns)
+            case InputActivated(pin, at_ns):
+                self._trigger(at_ns, f"input:{pin}", (at_ns,))
+            case StreamStarted(first_frame_ns):
+                self._stream_started(first_frame_ns)
+            case StreamEnded(message, last_frame_ns):
+                self._stream_ended(message, last_frame_ns)
+            case FragmentDurable(number):
+                if self.state.active is not None and self.state.active.number == number:
+                    self._update(active=replace(self.state.active, durable_ns=self.now_ns))
+            case RecordingClosed(number):
+                self._update(finishing=self.state.finishing - {number})
+                if self.state.active is not None and self.state.active.number == number:
+                    self._update(active=None)  # the stream ended under it; the recorder closed what there was
+            case StorageFailed(message):
+                self._update(storage_fault=message)
+            case StorageRestored():
+                self._update(storage_fault=None)
+            case ResumeWanted(linked_from):
+                self._start(self.now_ns, "resume", (), linked_from)
+            case TerminationAsked():
+                self._stop_all("shutdown", clean=True)
+
+    def finish(self) -> tuple[ControllerState, tuple[Effect, ...]]:
+        """Time, lights, reminders, exit: what follows from the state alone."""
+        self._gestures(None, None)
+        self._remind()
+        shown = indication(self.state, self.settings, self.now_ns)
+        if shown is not self.state.shown:
+            self._update(shown=shown, alerted_ns=None)
+            self.effects.append(Show(shown))
+        self._alert(shown)
+        if self.state.stopping is not None and not self.state.exited:
+            if self.state.active is None and not self.state.finishing:
+                self._update(exited=True)
+                self.effects.append(Exit(self.state.stopping, self.state.stop_clean))
+        return self.state, tuple(self.effects)
+
+    def _update(self, **changes: object) -> None:
+        self.state = replace(self.state, **changes)  # type: ignore[arg-type]
+
+    def _gestures(self, pressed: bool | None, edge_ns: int | None) -> None:
+        state, found = gestures.step(self.state.gesture, self.settings.gestures, self.now_ns, pressed, edge_ns)
+        self._update(gesture=state)
+        for gesture in found:
+            self._gesture(gesture)
+
+    def _gesture(self, gesture: Gesture) -> None:
+        active = self.state.active
+        match gesture.kind:
+            case GestureKind.DOUBLE:
+                self._trigger(gesture.at_ns, "button", gesture.edges_ns)
+            case GestureKind.HOLD:
+                if active is not None:
+                    self._stop("button", gesture.at_ns)
+                    self.effects.append(Play(Cue.STOP))
+                elif self.state.pending is not None:
+                    self._update(pending=None)
+                    self.effects.append(Play(Cue.STOP))
+            case GestureKind.SINGLE:
+                if active is not None and self.settings.gestures.single_press_marks:
+                    self._mark(gesture.at_ns, "button")
+
+    def _trigger(self, at_ns: int, source: str, edges_ns: tuple[int, ...]) -> None:
+        if self.state.active is not None:
+            # Somebody who asks for a start while it runs wants to be sure: it is noted, and nothing is stopped.
+            self._mark(at_ns, source)
+        elif self.state.pending is None:
+            self._start(at_ns, source, edges_ns, None)
+
+    def _mark(self, at_ns: int, source: str) -> None:
+        assert self.state.active is not None
+        self.effects.append(MarkRecording(self.state.active.number, at_ns, source))
+        self.effects.append(Play(Cue.MARKER))
+
+    def _start(self, trigger_ns: int, source: str, edges_ns: tuple[int, ...], linked_from: int | str | None) -> None:
+        if self.state.stopping is not None or self.state.active is not None:
+            return
+        pending = PendingStart(trigger_ns, source, edges_ns, linked_from)
+        if self.state.streaming:
+            self._begin(pending)
+            self.effects.append(Play(Cue.START))
+            return
+        # No picture yet: the press is not lost. It is carried out with the first frame, and said to be waiting.
+        self._update(pending=pending)
+        self.effects.append(Play(Cue.REFUSED if self.state.camera_fault else Cue.START))
+        self.effects.append(
+            JournalRecord("fault", {"component": "camera", "message": f"A start by {source} waits for the camera."})
+        )
+
+    def _begin(self, start: PendingStart) -> None:
+        number = self.state.next_number
+        active = ActiveRecording(number, self.now_ns, durable_ns=None, reminded_ns=self.now_ns)
+        self._update(active=active, pending=None, next_number=number + 1)
+        self.effects.append(StartRecording(number, start.trigger_ns, start.source, start.gesture_ns, start.linked_from))
+
+    def _stop(self, reason: str, stop_ns: int) -> None:
+        active = self.state.active
+        assert active is not None
+        self._update(active=None, finishing=self.state.finishing | {active.number})
+        self.effects.append(StopRecording(active.number, stop_ns, reason))
+
+    def _stop_all(self, reason: str, *, clean: bool) -> None:
+        if self.state.stopping is not None:
+            return
+        if self.state.active is not None:
+            self._stop(reason, self.now_ns)
+        self._update(stopping=reason, stop_clean=clean, pending=None)
+
+    def _stream_started(self, first_frame_ns: int) -> None:
+        if self.state.camera_fault is not None:
+            self.effects.append(
+                JournalRecord("fault-cleared", {"component": "camera", "message": "Frames reach the buffer again."})
+            )
+        self._update(streaming=True, frames_fresh=True, ever_ready=True, camera_fault=None, camera_silent_since_ns=None)
+        self.effects.append(AnnounceReady())
+        if self.state.pending is not None and self.state.stopping is None:
+            self._begin(self.state.pending)
+
+    def _stream_ended(self, message: str, last_frame_ns: int | None) -> None:
+        active = self.state.active
+        if active is not None:
+            self._stop("camera-lost", self.now_ns)
+            if self.state.stopping is None:
+                pending = PendingStart(self.now_ns, "resume", (), active.number)
+                self._update(pending=pending)
+        if self.state.camera_fault is None:
+            fields = {"component": "camera", "message": message, "last_frame_boottime_ns": last_frame_ns}
+            self.effects.append(JournalRecord("fault", fields))
+        self._update(streaming=False, frames_fresh=False, camera_fault=message)
+
+    def _note_frames(self, newest_frame_ns: int | None) -> None:
+        if not self.state.streaming or newest_frame_ns is None:
+            return
+        silent_ns = self.now_ns - newest_frame_ns
+        stall_ns = self.settings.camera.stall_ms * NS_PER_MS
+        fresh = silent_ns <= stall_ns
+        if fresh != self.state.frames_fresh:
+            type_ = "fault-cleared" if fresh else "fault"
+            message = "Frames come again." if fresh else f"No frame for {silent_ns // NS_PER_MS} ms."
+            self.effects.append(JournalRecord(type_, {"component": "camera", "message": message}))
+            self._update(frames_fresh=fresh)
+        if silent_ns > HUNG_FACTOR * stall_ns:
+            # Blocked in the kernel: no timeout reaches it. Seal what there is; a new process is the only cure.
+            self._stop_all("camera-hung", clean=False)
+
+    def _remind(self) -> None:
+        active = self.state.active
+        every_ns = self.settings.panel.reminder_s * NS_PER_S
+        if active is not None and every_ns and self.now_ns - active.reminded_ns >= every_ns:
+            self._update(active=replace(active, reminded_ns=self.now_ns))
+            self.effects.append(Play(Cue.REMINDER))
+
+    def _alert(self, shown: Indication) -> None:
+        if shown not in _ALARMING:
+            return
+        every_ns = self.settings.panel.fault_repeat_s * NS_PER_S
+        if self.state.alerted_ns is None or self.now_ns - self.state.alerted_ns >= every_ns:
+            self._update(alerted_ns=self.now_ns)
+            self.effects.append(Play(Cue.FAULT))
+
+
+def step(
+    state: ControllerState, settings: Settings, event: Event, now_ns: int
+) -> tuple[ControllerState, tuple[Effect, ...]]:
+    """One event in, the new state and what is to be done out. Pure."""
+    work = _Step(state, settings, now_ns)
+    work.take(event)
+    return work.finish()
+
+
+def next_deadline_ns(state: ControllerState, settings: Settings, now_ns: int) -> int:
+    """When the controller wants a Tick at the latest: gestures need exact times, all else a tenth of a second."""
+    regular_ns = now_ns + 100 * NS_PER_MS
+    gesture_ns = gestures.next_deadline_ns(state.gesture, settings.gestures)
+    return regular_ns if gesture_ns is None else min(regular_ns, gesture_ns)

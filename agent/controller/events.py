@@ -1,0 +1,96 @@
+"""Everything that can happen to the controller. Times are boot-clock nanoseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed. newest_frame_ns: capture time of the newest frame in the ring, None while there is no stream."""
+
+    newest_frame_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ButtonEdge:
+    """The record button's contact changed, bounce included."""
+
+    pressed: bool
+    edge_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class InputActivated:
+    """A trigger input (holster, door, radio) became active."""
+
+    pin: int
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStarted:
+    """The first frame of a camera session that can be decoded reached the ring."""
+
+    first_frame_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """The camera session is over; its ring holds all there is. A new one is being tried."""
+
+    message: str
+    last_frame_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentDurable:
+    """A fragment of recording `number` and its checkpoint are on flash."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingClosed:
+    """The recording is sealed."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class StorageFailed:
+    """Nothing can be written at present; the recorder keeps trying."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StorageRestored:
+    """Writing works again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeWanted:
+    """Start-up recovered a recording that was running moments ago; a linked one is to go on."""
+
+    linked_from: str
+
+
+@dataclass(frozen=True, slots=True)
+class TerminationAsked:
+    """SIGTERM or SIGINT: finish, seal, go."""
+
+
+Event = (
+    Tick
+    | ButtonEdge
+    | InputActivated
+    | StreamStarted
+    | StreamEnded
+    | FragmentDurable
+    | RecordingClosed
+    | StorageFailed
+    | StorageRestored
+    | ResumeWanted
+    | TerminationAsked
+)
