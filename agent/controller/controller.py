@@ -26,6 +26,8 @@ from agent.controller.events import (
     Event,
     FragmentDurable,
     InputActivated,
+    MicrophoneFailed,
+    MicrophoneRestored,
     RecordingClosed,
     ResumeWanted,
     StorageFailed,
@@ -63,8 +65,8 @@ class _Step:
                 self._gestures(pressed, edge_ns)
             case InputActivated(pin, at_ns):
                 self._trigger(at_ns, f"input:{pin}", (at_ns,))
-            case StreamStarted(first_frame_ns):
-                self._stream_started(first_frame_ns)
+            case StreamStarted():
+                self._stream_started()
             case StreamEnded(message, last_frame_ns):
                 self._stream_ended(message, last_frame_ns)
             case FragmentDurable(number):
@@ -72,12 +74,16 @@ class _Step:
                     self._update(active=replace(self.state.active, durable_ns=self.now_ns))
             case RecordingClosed(number):
                 self._update(finishing=self.state.finishing - {number})
-                if self.state.active is not None and self.state.active.number == number:
-                    self._update(active=None)  # the stream ended under it; the recorder closed what there was
             case StorageFailed(message):
                 self._update(storage_fault=message)
             case StorageRestored():
                 self._update(storage_fault=None)
+            case MicrophoneFailed(message):
+                self.effects.append(JournalRecord("fault", {"component": "microphone", "message": message}))
+                self.effects.append(Play(Cue.FAULT))
+            case MicrophoneRestored():
+                fields = {"component": "microphone", "message": "Sound reaches the encoder again."}
+                self.effects.append(JournalRecord("fault-cleared", fields))
             case ResumeWanted(linked_from):
                 self._start(self.now_ns, "resume", (), linked_from)
             case TerminationAsked():
@@ -92,10 +98,10 @@ class _Step:
             self._update(shown=shown, alerted_ns=None)
             self.effects.append(Show(shown))
         self._alert(shown)
-        if self.state.stopping is not None and not self.state.exited:
-            if self.state.active is None and not self.state.finishing:
-                self._update(exited=True)
-                self.effects.append(Exit(self.state.stopping, self.state.stop_clean))
+        stopping, idle = self.state.stopping, self.state.active is None and not self.state.finishing
+        if stopping is not None and idle and not self.state.exited:
+            self._update(exited=True)
+            self.effects.append(Exit(stopping, self.state.stop_clean))
         return self.state, tuple(self.effects)
 
     def _update(self, **changes: object) -> None:
@@ -146,9 +152,7 @@ class _Step:
         # No picture yet: the press is not lost. It is carried out with the first frame, and said to be waiting.
         self._update(pending=pending)
         self.effects.append(Play(Cue.REFUSED if self.state.camera_fault else Cue.START))
-        self.effects.append(
-            JournalRecord("fault", {"component": "camera", "message": f"A start by {source} waits for the camera."})
-        )
+        self.effects.append(JournalRecord("trigger-pending", {"source": source, "trigger_boottime_ns": trigger_ns}))
 
     def _begin(self, start: PendingStart) -> None:
         number = self.state.next_number
@@ -169,7 +173,7 @@ class _Step:
             self._stop(reason, self.now_ns)
         self._update(stopping=reason, stop_clean=clean, pending=None)
 
-    def _stream_started(self, first_frame_ns: int) -> None:
+    def _stream_started(self) -> None:
         if self.state.camera_fault is not None:
             self.effects.append(
                 JournalRecord("fault-cleared", {"component": "camera", "message": "Frames reach the buffer again."})

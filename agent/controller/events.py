@@ -32,8 +32,6 @@ class InputActivated:
 class StreamStarted:
     """The first frame of a camera session that can be decoded reached the ring."""
 
-    first_frame_ns: int
-
 
 @dataclass(frozen=True, slots=True)
 class StreamEnded:
@@ -70,6 +68,18 @@ class StorageRestored:
 
 
 @dataclass(frozen=True, slots=True)
+class MicrophoneFailed:
+    """No sound comes; video goes on without it."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class MicrophoneRestored:
+    """Sound comes again."""
+
+
+@dataclass(frozen=True, slots=True)
 class ResumeWanted:
     """Start-up recovered a recording that was running moments ago; a linked one is to go on."""
 
@@ -91,6 +101,8 @@ Event = (
     | RecordingClosed
     | StorageFailed
     | StorageRestored
+    | MicrophoneFailed
+    | MicrophoneRestored
     | ResumeWanted
     | TerminationAsked
 )

@@ -34,7 +34,7 @@ class RecordingPlan:
     @property
     def actual_pre_event_ns(self) -> int:
         """How much media lies before the trigger."""
-        return max(0, self.trigger_ns - self.cursor.origin_ns)
+        return 0 if self.cursor.origin_ns is None else max(0, self.trigger_ns - self.cursor.origin_ns)
 
     @property
     def short_reason(self) -> str | None:

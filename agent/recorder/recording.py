@@ -60,7 +60,7 @@ class RecordingWriter:
         self._clock = clock
         self._segment_90k = segment_s * VIDEO_TIMESCALE_90K
         self._on_durable = on_durable
-        self._fragmenter = Fragmenter(plan.stream.tracks, plan.cursor.origin_ns)
+        self._fragmenter: Fragmenter | None = None
         self._summary = RecordingSummary(plan.recording_id)
         self._init: bytes | None = None
         self._opened = False
@@ -95,11 +95,7 @@ class RecordingWriter:
         if not reads:
             return False
         self._collect_gaps(reads)
-        fragments = [
-            self._fragmenter.fragment(self._totals["fragments"] + index, read.video, read.audio, read.end_ns)
-            for index, read in enumerate(reads, 1)
-            if read.video
-        ]
+        fragments = self._make_fragments(reads)
         if any(fragment.init != (self._init or fragments[0].init) for fragment in fragments):
             raise EncoderError("The encoder changed its parameters within one stream; restart the agent.")
         if fragments:
@@ -110,6 +106,17 @@ class RecordingWriter:
         else:
             self._close()
         return True
+
+    def _make_fragments(self, reads: list[GopRead]) -> list[Fragment]:
+        if self._fragmenter is None:
+            if self.plan.cursor.origin_ns is None:
+                return []
+            self._fragmenter = Fragmenter(self.plan.stream.tracks, self.plan.cursor.origin_ns)
+        return [
+            self._fragmenter.fragment(self._totals["fragments"] + index, read.video, read.audio, read.end_ns)
+            for index, read in enumerate(reads, 1)
+            if read.video
+        ]
 
     def _next_batch(self) -> list[GopRead]:
         """GOPs for one write: one at first, so that something is durable soon, then as many as fit."""

@@ -95,7 +95,6 @@ class PacketRing:
         self._cursors: list[Cursor] = []
         self._newest_video_ns: int | None = None
         self._newest_audio_end_ns: int | None = None
-        self._first_video_ns: int | None = None
         self._ended = False
         self._evicted_by_bytes = False
         self._dropped_frames = 0
@@ -106,8 +105,9 @@ class PacketRing:
             if packet.is_keyframe:
                 self._gops.append(_Gop(self._next_gop_number, [], 0))
                 self._next_gop_number += 1
-                if self._first_video_ns is None:
-                    self._first_video_ns = packet.pts_ns
+                for cursor in self._cursors:
+                    if cursor.origin_ns is None:
+                        cursor.origin_ns = packet.pts_ns
             elif not self._gops:
                 self._dropped_frames += 1
                 return
@@ -141,21 +141,25 @@ class PacketRing:
         if self._on_progress is not None:
             self._on_progress()
 
-    def open_cursor(self, *, start_ns: int, audio_from_ns: int) -> Cursor | None:
+    def open_cursor(self, *, start_ns: int, audio_from_ns: int) -> Cursor:
         """Begin reading at the last keyframe at or before start_ns, or at the oldest one if there is none so old.
 
-        From now on everything from there is kept for this cursor, up to the byte bound. None while the ring is empty.
+        From now on everything from there is kept for this cursor, up to the byte bound. In an empty ring the cursor
+        begins with the next keyframe to come.
         """
         with self._lock:
-            if not self._gops:
-                return None
-            first = self._gops[0]
+            first: _Gop | None = self._gops[0] if self._gops else None
             for gop in reversed(self._gops):
                 if gop.start_ns <= start_ns:
                     first = gop
                     break
-            audio_from_ns = max(audio_from_ns, first.start_ns)
-            cursor = Cursor(self, first.number, first.start_ns, self._audio_first_number, audio_from_ns)
+            cursor = Cursor(
+                self,
+                self._next_gop_number if first is None else first.number,
+                None if first is None else first.start_ns,
+                self._audio_first_number,
+                audio_from_ns,
+            )
             self._cursors.append(cursor)
             return cursor
 
@@ -168,11 +172,6 @@ class PacketRing:
     def newest_audio_end_ns(self) -> int | None:
         """End of the newest sound that reached the ring, whether it was kept or not."""
         return self._newest_audio_end_ns
-
-    @property
-    def first_video_ns(self) -> int | None:
-        """Capture time of the first frame ever pushed that could be decoded."""
-        return self._first_video_ns
 
     @property
     def ended(self) -> bool:
@@ -264,12 +263,13 @@ class PacketRing:
             if not complete and not final:
                 return None
             audio = []
+            audio_from_ns = max(cursor.audio_from_ns, cursor.origin_ns or 0)
             for number, packet in enumerate(self._audio, self._audio_first_number):
                 if packet.pts_ns >= end_ns:
                     break
                 if number >= audio_number:
                     audio_number = number + 1
-                    if packet.pts_ns >= cursor.audio_from_ns:
+                    if packet.pts_ns >= audio_from_ns:
                         audio.append(packet)
             return GopRead(gop_number, packets, tuple(audio), end_ns, final, audio_number)
 
@@ -291,11 +291,14 @@ class PacketRing:
 
 @dataclass(slots=True, eq=False)
 class Cursor:
-    """One reader's place in a ring. `read` looks, `advance` moves on: only after what was read is durable."""
+    """One reader's place in a ring. `read` looks, `advance` moves on: only after what was read is durable.
+
+    origin_ns: capture time of its first frame, None until there is one. stop_ns: last capture time wanted, when known.
+    """
 
     ring: PacketRing
     gop_number: int
-    origin_ns: int
+    origin_ns: int | None
     audio_number: int
     audio_from_ns: int
     stop_ns: int | None = None
