@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os.path
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ _UNITS = (
     ("_hz", "hertz"),
     ("_ms", "milliseconds"),
     ("_s", "seconds"),
-    ("_pin", ""),
 )
 _UNITS_BY_NAME = {"fps": "frames per second", "width": "pixels", "height": "pixels", "baud": "baud"}
 # AF_UNIX: sun_path is 108 bytes with its closing NUL (unix(7)).
@@ -97,28 +97,31 @@ class KeySpec:
             return "a list of strings that are not empty"
         if self.kind is Path:
             return "a path in quotes"
-        return self.metadata.get("pattern_text", "a string in quotes")
+        return str(self.metadata.get("pattern_text", "a string in quotes"))
 
     def convert(self, value: object, folder: Path) -> Any:
-        """The setting for a value out of TOML; a relative path is taken from `folder`. Raises UnfitValueError."""
+        """The setting for a value out of TOML; a relative path is taken from `folder`, which is absolute.
+
+        Raises UnfitValueError, and TypeError for a schema that asks for what TOML cannot say.
+        """
         if "choices" in self.metadata:
             # `in` alone would let true pass for 1.
             if any(type(value) is type(choice) and value == choice for choice in self.metadata["choices"]):
                 return value
             raise UnfitValueError(self.expectation)
-        match self.kind:
-            case _ if self.kind is bool:
-                if isinstance(value, bool):
-                    return value
-                raise UnfitValueError(self.expectation)
-            case _ if self.kind is int:
-                return self._whole_number(value)
-            case _ if get_origin(self.kind) is tuple:
-                return self._elements(value)
-            case _ if self.kind is Path:
-                return self._path(value, folder)
-            case _:
-                return self._string(value, folder)
+        if self.kind is bool:
+            if isinstance(value, bool):
+                return value
+            raise UnfitValueError(self.expectation)
+        if self.kind is int:
+            return self._whole_number(value)
+        if get_origin(self.kind) is tuple:
+            return self._elements(value)
+        if self.kind is Path:
+            return self._path(value, folder)
+        if self.kind is str:
+            return self._string(value, folder)
+        raise TypeError(f"The schema has {self.dotted} in a type that configuration files cannot hold: {self.kind}.")
 
     def _whole_number(self, value: object) -> int:
         if type(value) is not int:
@@ -154,21 +157,15 @@ class KeySpec:
     def _path(self, value: object, folder: Path) -> Path:
         if not isinstance(value, str) or not value or "\0" in value:
             raise UnfitValueError("a path in quotes, not empty")
-        # Lexical on purpose: resolving links now would freeze what an administrator may point elsewhere later.
-        path = Path(_normal(folder / value))
+        # Lexical on purpose: `folder` has no links left in it, and resolving the rest now would freeze what an
+        # administrator may want to point elsewhere later.
+        path = Path(os.path.normpath(folder / value))
         if "socket" in self.name and len(bytes(path)) > MAX_SOCKET_PATH_BYTES:
             raise UnfitValueError(
                 f"a path of at most {MAX_SOCKET_PATH_BYTES} bytes, which is all that a Unix socket can have "
                 f"(this one is {path})"
             )
         return path
-
-
-def _normal(path: Path) -> str:
-    """The path without "." and ".." where that does not change its meaning for folders that are not links."""
-    import os.path
-
-    return os.path.normpath(path)
 
 
 def key_specs(section: Any = Settings, prefix: tuple[str, ...] = ()) -> Iterator[KeySpec]:
@@ -190,3 +187,8 @@ def sections(section: Any = Settings) -> dict[str, Any]:
         for field in dataclasses.fields(section)
         if dataclasses.is_dataclass(hints[field.name]) or get_origin(hints[field.name]) is dict
     }
+
+
+def entry_names(section: Any, name: str) -> list[str]:
+    """The names that the entries of a table of tables may have, as [panel.patterns] has."""
+    return [entry for field in dataclasses.fields(section) if field.name == name for entry in field.metadata["names"]]

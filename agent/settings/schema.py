@@ -33,11 +33,14 @@ def local_path(default: str = "") -> Any:
 
 @dataclass(frozen=True, slots=True)
 class DeviceSettings:
-    """[device]: which camera this is. `id` is in the certificate's subject (X.520 common name: 64 at most) and file names."""
+    """[device]: which camera this is. `id` is the common name in its certificate (at most 64 characters, X.520)."""
 
     id: str = field(
         default="CAM-0001",
-        metadata={"pattern": r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "pattern_text": "1 to 64 letters, digits, '.', '_', '-'"},
+        metadata={
+            "pattern": r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
+            "pattern_text": "1 to 64 letters, digits, '.', '_', '-', a letter or digit first",
+        },
     )
 
 
@@ -136,13 +139,20 @@ class PatternSettings:
     vibration: str = ""
 
 
+# The values of Indication and Cue in agent.controller.signals, which this file, being below it, cannot import.
+PATTERN_NAMES = (
+    "starting", "ready", "accepted", "recording", "recording-unsafe", "finishing", "fault", "stopping",
+    "start", "stop", "marker", "reminder", "fault-alert", "refused", "clock-unset", "storage-full",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class PanelSettings:
     """[panel]: what the wearer sees, hears and feels. `patterns` overrides single entries of the built-in table."""
 
     reminder_s: int = bounded(120, 0, 3600)
     fault_repeat_s: int = bounded(20, 1, 3600)
-    patterns: dict[str, PatternSettings] = field(default_factory=dict)
+    patterns: dict[str, PatternSettings] = field(default_factory=dict, metadata={"names": PATTERN_NAMES})
 
 
 @dataclass(frozen=True, slots=True)

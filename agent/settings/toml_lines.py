@@ -1,8 +1,8 @@
 """On which line of a TOML file each key stands.
 
-tomllib parses but keeps no positions, and a message without a line sends people searching. This scanner reads only as much
-of TOML 1.0 (toml.io/en/v1.0.0) as it takes to tell keys from values; it expects a text that tomllib has accepted and
-leaves all judgement of values to it.
+tomllib parses but keeps no positions, and a message without a line sends people searching. This scanner reads only as
+much of TOML 1.0 (toml.io/en/v1.0.0) as it takes to tell keys from values; it expects a text that tomllib has accepted
+and leaves all judgement of values to it.
 """
 
 from __future__ import annotations
