@@ -25,7 +25,7 @@ def load_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     Raises DeviceKeyError when it is absent, unreadable, open to others, of another kind, or not a key.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as error:
         raise DeviceKeyError(f"There is no device key at {path}; run `bodycam enroll` to make one.") from error
     except OSError as error:
@@ -33,9 +33,9 @@ def load_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
             f"The device key {path} cannot be opened ({error.strerror}); give it to the user who runs the camera "
             f"(this is uid {os.geteuid()}) with `chown`."
         ) from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         # The mode of the file that was opened, not of whatever has the name by now.
-        status = os.fstat(file.fileno())
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise DeviceKeyError(f"{path} is not a regular file; set vault.key_path to the file with the device key.")
         mode = stat.S_IMODE(status.st_mode)
@@ -44,7 +44,11 @@ def load_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
                 f"The device key {path} has mode {mode:04o} and must be for its owner alone; "
                 f"run `chmod 0600 {path}`. If others may have read it, enrol the camera with a new key."
             )
-        pem = file.read(MAX_KEY_FILE_BYTES)
+        pem = os.read(descriptor, MAX_KEY_FILE_BYTES)
+    except OSError as error:
+        raise DeviceKeyError(f"Reading the device key {path} failed ({error.strerror}); check the card.") from error
+    finally:
+        os.close(descriptor)
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
