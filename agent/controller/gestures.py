@@ -128,7 +128,7 @@ def _gesture_deadline_ns(state: GestureState, settings: GestureSettings) -> int 
 
 
 def _pass_time(state: GestureState, settings: GestureSettings, until_ns: int, found: list[Gesture]) -> GestureState:
-    while (due_ns := next_deadline_ns(state, settings)) is not None and due_ns < until_ns:
+    while (due_ns := next_deadline_ns(state, settings)) is not None and due_ns <= until_ns:
         if state.contact.settle_ns == due_ns:
             contact, change = settle(state.contact, settings.debounce_ms * NS_PER_MS)
             state = _apply(replace(state, contact=contact), settings, change, found)
