@@ -6,6 +6,7 @@ the ring, tries back off, and the listener is told so that the wearer is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from agent.clock import NS_PER_MS, Clock
@@ -62,6 +63,7 @@ class Recorder:
         self._retry_ns = 0
         self._retry_at_ns = 0
         self._signer_fault: str | None = None
+        self._waiting: list[Callable[[], None]] = []
 
     @property
     def active(self) -> bool:
@@ -107,6 +109,14 @@ class Recorder:
         """Journal something that belongs to no recording."""
         self._journal.append(type_, **fields)
 
+    def when_durable(self, call: Callable[[], None]) -> None:
+        """Call back once everything appended so far is on flash."""
+        self._waiting.append(call)
+
+    def close(self) -> None:
+        """Release the journal's file. What is not durable by now is recovered at the next start."""
+        self._journal.close()
+
     def step(self) -> bool:
         """Do all that can be done without waiting for more packets. True when anything was done."""
         if self._retry_ns and self._clock.boottime_ns() < self._retry_at_ns:
@@ -122,6 +132,9 @@ class Recorder:
         except StorageError as error:
             self._note_fault(error)
             return False
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            call()
         self._note_success()
         return progressed
 

@@ -1,0 +1,162 @@
+"""The capture thread: camera to encoder to ring, one session after another for as long as the daemon lives.
+
+Each session has its own encoder and ring. Errors of camera and encoder end a session, are told, and are tried again
+with growing pauses; nothing here decides what they mean for a recording.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from agent.capture.camera import Camera
+from agent.capture.microphone import Microphone
+from agent.clock import NS_PER_S
+from agent.daemon.sound import SoundThread
+from agent.encode.audio import AudioEncoder
+from agent.encode.video import VideoEncoder
+from agent.errors import BodycamError
+from agent.media.packets import AudioFormat
+from agent.recorder.fragment import MediaTracks
+from agent.recorder.plan import Stream
+from agent.ring.ring import PacketRing
+from agent.settings.schema import Settings
+
+RING_SLACK_NS = 2 * NS_PER_S
+"""Kept beyond the pre-event: a trigger is acted on a little after it, and the start must fall on a keyframe before."""
+
+
+def make_tracks(settings: Settings, encoder: VideoEncoder) -> MediaTracks:
+    """What a recording of this session holds. The audio track is there whenever a microphone is configured."""
+    if settings.audio.source == "none":
+        return MediaTracks(encoder.format, None, b"")
+    audio = AudioFormat(settings.audio.sample_rate_hz, settings.audio.channels)
+    probe = AudioEncoder(settings.audio, audio)
+    try:
+        return MediaTracks(encoder.format, audio, probe.config)
+    finally:
+        probe.close()
+
+
+def make_ring(settings: Settings, fps: float, on_progress: Callable[[], None] | None) -> PacketRing:
+    """A ring with the configured bounds."""
+    return PacketRing(
+        keep_ns=settings.buffer.pre_event_s * NS_PER_S + RING_SLACK_NS,
+        max_bytes=settings.buffer.max_bytes,
+        frame_ns=round(NS_PER_S / fps),
+        audio_before_trigger=settings.buffer.audio,
+        on_progress=on_progress,
+    )
+
+
+class CaptureThread:
+    """Runs sessions until `stop`. Callbacks come on this thread and must not block."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        open_camera: Callable[[], Camera],
+        open_microphone: Callable[[Camera], Microphone | None],
+        on_progress: Callable[[], None],
+        on_started: Callable[[Stream], None],
+        on_ended: Callable[[Stream | None, str], None],
+        on_sound: Callable[[str | None], None],
+    ) -> None:
+        """on_sound(message): the microphone failed, or works again (None)."""
+        self._settings = settings
+        self._open_camera = open_camera
+        self._open_microphone = open_microphone
+        self._on_progress = on_progress
+        self._on_started = on_started
+        self._on_ended = on_ended
+        self._on_sound = on_sound
+        self._stopping = threading.Event()
+        self._keyframe_wanted = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+        self.failure: BaseException | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Ask to end, and wait. False when a camera hangs in the kernel and the thread has to be left behind."""
+        self._stopping.set()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def alive(self) -> bool:
+        """False once the thread has ended, which before `stop` only a defect makes it do."""
+        return self._thread.is_alive()
+
+    def force_keyframe(self) -> None:
+        """Make the next frame a keyframe, so that the GOP in flight can be written at once."""
+        self._keyframe_wanted.set()
+
+    def _run(self) -> None:
+        retry_s = 0.5
+        try:
+            while not self._stopping.is_set():
+                if self._session():
+                    retry_s = 0.5
+                if self._stopping.wait(retry_s):
+                    break
+                retry_s = min(retry_s * 2, self._settings.camera.retry_max_s)
+        except BaseException as error:
+            self.failure = error  # a defect: the main thread sees it at its next tick and ends loudly
+            raise
+
+    def _session(self) -> bool:
+        """One camera session. True when it gave any frame."""
+        stream: Stream | None = None
+        camera: Camera | None = None
+        encoder: VideoEncoder | None = None
+        sound: SoundThread | None = None
+        told = False
+        try:
+            camera = self._open_camera()
+            camera_format = camera.open()
+            encoder = VideoEncoder(self._settings.video, camera_format)
+            ring = make_ring(self._settings, camera_format.fps, self._on_progress)
+            tracks = make_tracks(self._settings, encoder)
+            stream = Stream(ring, tracks, camera.name, encoder.name)
+            sound = self._start_sound(camera, stream)
+            while not self._stopping.is_set():
+                frame = camera.read()
+                wanted = self._keyframe_wanted.is_set()
+                if wanted:
+                    self._keyframe_wanted.clear()
+                for packet in encoder.encode(frame, force_keyframe=wanted):
+                    ring.push_video(packet)
+                if not told and ring.newest_video_ns is not None:
+                    told = True
+                    self._on_started(stream)
+            for packet in encoder.flush():
+                ring.push_video(packet)
+            self._on_ended(stream, "The agent is stopping.")
+        except BodycamError as error:
+            if stream is not None and encoder is not None:
+                with suppress(BodycamError):  # a broken encoder has nothing more to give
+                    for packet in encoder.flush():
+                        stream.ring.push_video(packet)
+            self._on_ended(stream if told else None, str(error))
+        finally:
+            if sound is not None:
+                sound.stop()
+            if encoder is not None:
+                encoder.close()
+            if camera is not None:
+                camera.close()
+        return told
+
+    def _start_sound(self, camera: Camera, stream: Stream) -> SoundThread | None:
+        if stream.tracks.audio is None:
+            return None
+        sound = SoundThread(
+            self._settings, lambda: self._open_microphone(camera), stream.tracks.audio, stream.ring, self._on_sound
+        )
+        sound.start()
+        return sound

@@ -1,0 +1,80 @@
+"""The sound thread: microphone to AAC to the ring of one camera session. Video never waits for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from agent.capture.microphone import Microphone
+from agent.encode.audio import AudioEncoder
+from agent.errors import BodycamError, MicrophoneError
+from agent.media.packets import AudioFormat
+from agent.ring.ring import PacketRing
+from agent.settings.schema import Settings
+
+RETRY_S = 2.0
+
+
+class SoundThread:
+    """Runs until `stop`; a microphone that fails is reported once and tried again."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        open_microphone: Callable[[], Microphone | None],
+        audio: AudioFormat,
+        ring: PacketRing,
+        on_sound: Callable[[str | None], None],
+    ) -> None:
+        self._settings = settings
+        self._open_microphone = open_microphone
+        self._audio = audio
+        self._ring = ring
+        self._on_sound = on_sound
+        self._stopping = threading.Event()
+        self._failed = False
+        self._thread = threading.Thread(target=self._run, name="sound", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask to end, and wait a moment: a device that blocks is left behind, it holds nothing that matters."""
+        self._stopping.set()
+        self._thread.join(1.0)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._session()
+            except BodycamError as error:
+                if not self._failed:
+                    self._failed = True
+                    self._on_sound(str(error))
+            self._stopping.wait(RETRY_S)
+
+    def _session(self) -> None:
+        microphone = self._open_microphone()
+        if microphone is None:
+            raise MicrophoneError('This source has no sound; set audio.source to "none" to record without it.')
+        encoder: AudioEncoder | None = None
+        try:
+            audio = microphone.open()
+            if audio != self._audio:
+                raise MicrophoneError(
+                    f"{microphone.name} gives {audio.channels} channels at {audio.sample_rate_hz} Hz; "
+                    "set audio.channels and audio.sample_rate_hz to that."
+                )
+            encoder = AudioEncoder(self._settings.audio, audio)
+            while not self._stopping.is_set():
+                packets = encoder.encode(microphone.read())
+                if packets and self._failed:
+                    self._failed = False
+                    self._on_sound(None)
+                for packet in packets:
+                    self._ring.push_audio(packet)
+        finally:
+            if encoder is not None:
+                encoder.close()
+            microphone.close()
