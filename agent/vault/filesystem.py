@@ -10,6 +10,7 @@ nothing, because the kernel may have dropped the dirty pages ("fsyncgate").
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -61,7 +62,7 @@ class Filesystem(Protocol):
         """A file piece by piece, for hashing in constant memory. Raises FileNotFoundError or StorageError."""
 
     def open_read(self, path: Path) -> BinaryIO:
-        """A seekable binary file to read from. Raises FileNotFoundError or StorageError."""
+        """A seekable binary file to read from. Raises FileNotFoundError or StorageError; its reads raise OSError."""
 
     def size_bytes(self, path: Path) -> int | None:
         """Size of a file, or None when there is none or it is no file. Raises StorageError."""
@@ -90,13 +91,14 @@ class _PosixAppendFile:
 
     def write(self, data: bytes) -> None:
         with _storage_errors("Writing", self._path):
+            descriptor = self._open_descriptor()
             view = memoryview(data)
             while view:  # write(2) may be short, on a full disk above all
-                view = view[os.write(self._descriptor, view) :]
+                view = view[os.write(descriptor, view) :]
 
     def datasync(self) -> None:
         with _storage_errors("fdatasync", self._path):
-            os.fdatasync(self._descriptor)
+            os.fdatasync(self._open_descriptor())
 
     def close(self) -> None:
         # Forgotten first: close(2) frees the number even when it fails, and a second close would hit another file.
@@ -104,6 +106,11 @@ class _PosixAppendFile:
         if descriptor >= 0:
             with _storage_errors("Closing", self._path):
                 os.close(descriptor)
+
+    def _open_descriptor(self) -> int:
+        if self._descriptor < 0:  # os.write(-1) is an OSError but os.fdatasync(-1) a ValueError, which nobody expects
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return self._descriptor
 
 
 class PosixFilesystem:
@@ -156,7 +163,7 @@ class PosixFilesystem:
                 yield chunk
 
     def open_read(self, path: Path) -> BinaryIO:
-        with _storage_errors("Opening", path):
+        with _storage_errors("Opening", path, passing=FileNotFoundError):
             return path.open("rb")
 
     def size_bytes(self, path: Path) -> int | None:

@@ -22,9 +22,11 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from random import Random
 from threading import RLock
+from typing import BinaryIO
 
 import agent.vault.filesystem
 from agent.clock import SimulatedClock
@@ -265,6 +267,9 @@ class CrashFilesystem:
         for start in range(0, len(data), chunk_bytes):
             yield bytes(data[start : start + chunk_bytes])
 
+    def open_read(self, path: Path) -> BinaryIO:
+        return BytesIO(b"".join(self._chunks(path, "Opening")))
+
     def size_bytes(self, path: Path) -> int | None:
         with self._reading("stat", path):
             try:
@@ -478,9 +483,9 @@ class CrashFilesystem:
             except OSError as error:
                 raise _storage_error(error.errno or errnos.EIO, doing, path) from error
 
-    def _chunks(self, path: Path) -> list[bytes]:
-        with self._reading("Reading", path):
+    def _chunks(self, path: Path, doing: str = "Reading") -> list[bytes]:
+        with self._reading(doing, path):
             node = self._disk.find(path)
             if isinstance(node, FolderNode):
-                raise _storage_error(errnos.EISDIR, "Reading", path)
+                raise _storage_error(errnos.EISDIR, doing, path)
             return list(node.chunks())
