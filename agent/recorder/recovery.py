@@ -47,7 +47,7 @@ def recover(
     ]
     resume_from = None
     for recording_id in unfinished:
-        records = _records_of(filesystem, layout, recording_id)
+        records = records_of(filesystem, layout, recording_id)
         if not any(record.type == "recording-close" for record in records):
             if _ran_moments_ago(journal, records, clock, resume_within_s):
                 resume_from = recording_id
@@ -62,7 +62,7 @@ def recover(
     return Recovered(tuple(unfinished), resume_from)
 
 
-def _records_of(filesystem: Filesystem, layout: VaultLayout, recording_id: str) -> list[Record]:
+def records_of(filesystem: Filesystem, layout: VaultLayout, recording_id: str) -> list[Record]:
     """The records of one recording, oldest first, from the newest journal files back to its trigger."""
     mark = f'"recording_id":"{recording_id}"'.encode()
     names = [name for name in filesystem.list_dir(layout.journal) if JOURNAL_NAME_PATTERN.fullmatch(name)]

@@ -43,11 +43,6 @@ class VaultLayout:
         return self.root / "recordings"
 
     @property
-    def lock(self) -> Path:
-        """The file whose flock makes `run` the only writer."""
-        return self.root / "lock"
-
-    @property
     def chain(self) -> Path:
         """PEM: device certificate first, then intermediates, without the root."""
         return self.device / CHAIN_NAME

@@ -1,0 +1,38 @@
+"""The other end of the control socket."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+from agent.control.protocol import decode, encode, read_line
+from agent.errors import ControlError
+
+
+class ControlClient:
+    """One request a connection. Raises ControlError when the daemon does not run, or refuses."""
+
+    def __init__(self, path: Path, *, timeout_s: float = 35.0) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+
+    def request(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Send one request and return the reply without its `ok`."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(self._timeout_s)
+                connection.connect(str(self._path))
+                connection.sendall(encode(message))
+                line = read_line(connection.recv)
+        except OSError as error:
+            raise ControlError(
+                f"The daemon does not answer at {self._path} ({error.strerror or error}); "
+                "start it with `bodycam run`, or give its configuration with --config."
+            ) from error
+        if not line:
+            raise ControlError("The daemon hung up without an answer.")
+        reply = decode(line)
+        if reply.pop("ok", False) is not True:
+            raise ControlError(str(reply.get("error", "The daemon refused without saying why.")))
+        return reply

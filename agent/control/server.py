@@ -1,0 +1,111 @@
+"""The control socket: the only way into `run`. A Unix socket; who asks is known from the kernel (SO_PEERCRED, unix(7))."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import struct
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.control.protocol import decode, encode, read_line
+from agent.errors import BodycamError, ControlError
+
+Handler = Callable[[dict[str, Any]], dict[str, Any]]
+
+REQUEST_TIMEOUT_S = 30.0
+MAX_CONNECTIONS = 8
+
+
+class ControlServer:
+    """Answers requests `{"command": NAME, …}` with `{"ok": true, …}` or `{"ok": false, "error": SENTENCE}`.
+
+    Each connection has a thread of its own, so that a client that hangs holds up nobody else.
+    """
+
+    def __init__(self, path: Path, handlers: Mapping[str, Handler], *, allowed_uids: tuple[int, ...]) -> None:
+        """allowed_uids: who may ask besides root and the daemon's own user. Raises ControlError."""
+        self._path = path
+        self._handlers = handlers
+        self._allowed = {0, os.geteuid(), *allowed_uids}
+        self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if path.is_socket():
+                path.unlink()  # left by a run that was killed; the vault's lock makes sure that it is not in use
+            self._socket.bind(str(path))
+            # Anybody may knock; who may enter is decided by the kernel's word on who they are.
+            path.chmod(stat.S_IRUSR | stat.S_IWUSR | (0o066 if allowed_uids else 0))
+            self._socket.listen(MAX_CONNECTIONS)
+        except OSError as error:
+            self._socket.close()
+            raise ControlError(
+                f"The control socket {path} cannot be opened ({error.strerror}); set vault.socket_path to a place "
+                "that this user may write to, shorter than 108 characters."
+            ) from error
+        self._thread = threading.Thread(target=self._accept, name="control", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering and take the socket's name away."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept(2)
+        finally:
+            self._socket.close()
+            self._path.unlink(missing_ok=True)
+        if self._thread.is_alive():
+            self._thread.join(2.0)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return  # closed
+            if not self._slots.acquire(blocking=False):
+                with connection:
+                    self._reply(connection, {"ok": False, "error": "Too many connections; try again in a moment."})
+                continue
+            threading.Thread(target=self._serve, args=(connection,), name="control-client", daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection:
+                connection.settimeout(REQUEST_TIMEOUT_S)
+                credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+                _, uid, _ = struct.unpack("3i", credentials)
+                if uid not in self._allowed:
+                    text = f"User {uid} may not control this camera; add it to vault.socket_uids."
+                    self._reply(connection, {"ok": False, "error": text})
+                    return
+                while line := read_line(connection.recv):
+                    self._reply(connection, self._answer(line))
+        except (ControlError, OSError) as error:
+            self._reply(connection, {"ok": False, "error": str(error)})
+        finally:
+            self._slots.release()
+
+    def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            message = decode(line)
+            handler = self._handlers.get(str(message.get("command")))
+            if handler is None:
+                known = ", ".join(sorted(self._handlers))
+                raise ControlError(f"There is no command {message.get('command')!r}; there are {known}.")
+            return {"ok": True, **handler(message)}
+        except BodycamError as error:
+            return {"ok": False, "error": str(error)}
+
+    @staticmethod
+    def _reply(connection: socket.socket, message: dict[str, Any]) -> None:
+        try:
+            connection.sendall(encode(message))
+        except OSError:
+            return  # whoever asked is gone; there is nobody left to tell
