@@ -41,7 +41,7 @@ lock:       ## Resolve the pinned Python packages again [UPGRADE=1]
 	@tools/lock.sh
 
 clean:      ## Remove what running and testing left behind
-	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .lgd-nfy*
 	@find . -name '.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean

