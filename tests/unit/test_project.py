@@ -72,7 +72,7 @@ def wrong_arrows(package: Path, allowed: dict[str, set[str]]) -> list[str]:
     for path in sorted(package.rglob("*.py")):
         room = room_of(path, package)
         module = ".".join(path.relative_to(package.parent).with_suffix("").parts)
-        for line, name in imported_modules(ast.parse(path.read_text()), module):
+        for line, name in imported_modules(ast.parse(path.read_text(), str(path)), module):
             head, _, rest = name.partition(".")
             target = rest.partition(".")[0]
             # A name of the package itself (its version) belongs to no room.
@@ -201,7 +201,9 @@ def test_file_is_small_and_light_to_import(path: Path) -> None:
     text = path.read_text()
     lines = len(text.splitlines())
     assert lines <= MAX_FILE_LINES, f"{lines} lines: find the second noun in it and give it a file of its own."
-    heavy = [(line, name) for line, name in imports_at_import_time(ast.parse(text)) if name in HEAVY_OR_PI_ONLY]
+    heavy = [
+        (line, name) for line, name in imports_at_import_time(ast.parse(text, str(path))) if name in HEAVY_OR_PI_ONLY
+    ]
     assert heavy == [], "Import it in the function that needs it: cv2 costs 40 MB, picamera2 exists only on a Pi."
 
 
