@@ -44,6 +44,9 @@ from agent.settings.schema import Settings
 
 _ALARMING = (Indication.FAULT, Indication.RECORDING_UNSAFE)
 
+STOP_TIMEOUT_NS = 20 * NS_PER_S
+"""How long the end waits for flash; below the service manager's own timeout."""
+
 HUNG_FACTOR = 5
 """A camera silent for this many times stall_ms, without its session having ended, hangs where no error can reach."""
 
@@ -99,9 +102,12 @@ class _Step:
             self.effects.append(Show(shown))
         self._alert(shown)
         stopping, idle = self.state.stopping, self.state.active is None and not self.state.finishing
-        if stopping is not None and idle and not self.state.exited:
-            self._update(exited=True)
-            self.effects.append(Exit(stopping, self.state.stop_clean))
+        if stopping is not None and not self.state.exited:
+            late = self.now_ns - self.state.stopping_ns > STOP_TIMEOUT_NS
+            if idle or late:
+                # Late: flash takes nothing. What is not sealed now is sealed at the next start, as it lies.
+                self._update(exited=True)
+                self.effects.append(Exit(stopping, self.state.stop_clean and idle))
         return self.state, tuple(self.effects)
 
     def _update(self, **changes: object) -> None:
@@ -171,7 +177,7 @@ class _Step:
             return
         if self.state.active is not None:
             self._stop(reason, self.now_ns)
-        self._update(stopping=reason, stop_clean=clean, pending=None)
+        self._update(stopping=reason, stopping_ns=self.now_ns, stop_clean=clean, pending=None)
 
     def _stream_started(self) -> None:
         if self.state.camera_fault is not None:
@@ -235,8 +241,6 @@ def step(
     return work.finish()
 
 
-def next_deadline_ns(state: ControllerState, settings: Settings, now_ns: int) -> int:
-    """When the controller wants a Tick at the latest: gestures need exact times, all else a tenth of a second."""
-    regular_ns = now_ns + 100 * NS_PER_MS
-    gesture_ns = gestures.next_deadline_ns(state.gesture, settings.gestures)
-    return regular_ns if gesture_ns is None else min(regular_ns, gesture_ns)
+def next_deadline_ns(state: ControllerState, settings: Settings) -> int | None:
+    """When a Tick is due for a gesture, besides the regular ones; None when no gesture waits for time to pass."""
+    return gestures.next_deadline_ns(state.gesture, settings.gestures)

@@ -46,6 +46,7 @@ class ControllerState:
     finishing: frozenset[int] = frozenset()
     next_number: int = 1
     stopping: str | None = None
+    stopping_ns: int = 0
     stop_clean: bool = True
     exited: bool = False
     shown: Indication | None = None

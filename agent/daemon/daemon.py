@@ -1,0 +1,342 @@
+"""`bodycam run`: one queue of events, one controller, and the parts that carry out its effects.
+
+The main thread does nothing but decide: it never touches flash, camera or network, so a press is answered at once
+whatever a card or a driver is doing.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from agent.clock import NS_PER_MS, NS_PER_S, Clock
+from agent.controller import controller
+from agent.controller.effects import (
+    AnnounceReady,
+    Effect,
+    Exit,
+    JournalRecord,
+    MarkRecording,
+    Play,
+    Show,
+    StartRecording,
+    StopRecording,
+)
+from agent.controller.events import (
+    Event,
+    FragmentDurable,
+    MicrophoneFailed,
+    MicrophoneRestored,
+    RecordingClosed,
+    ResumeWanted,
+    StorageFailed,
+    StorageRestored,
+    StreamEnded,
+    StreamStarted,
+    Tick,
+)
+from agent.controller.signals import Cue, Indication
+from agent.controller.state import ControllerState
+from agent.daemon.identifiers import uuid7
+from agent.daemon.logs import log
+from agent.recorder.plan import RecordingPlan, Stream
+from agent.recorder.recorder import Recorder
+from agent.recorder.recovery import Recovered
+from agent.settings.schema import Settings
+
+TICK_NS = 100 * NS_PER_MS
+CLOCK_RECORD_NS = 300 * NS_PER_S
+CLOCK_STEP_NS = 500 * NS_PER_MS
+
+
+class PanelLike(Protocol):
+    """What the daemon needs of the panel; both return at once."""
+
+    def show(self, indication: Indication) -> None: ...
+
+    def play(self, cue: Cue) -> None: ...
+
+
+class Storage(Protocol):
+    """What the daemon needs of the storage thread."""
+
+    def do(self, command: Callable[[Recorder], None]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _StreamStart:
+    stream: Stream
+
+
+@dataclass(frozen=True, slots=True)
+class _StreamEnd:
+    stream: Stream | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Fatal:
+    error: BaseException
+
+
+class Daemon:
+    """The decision loop. `run` returns when everything is sealed; callbacks may come on any thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        panel: PanelLike,
+        *,
+        force_keyframe: Callable[[], None],
+        check_threads: Callable[[], None],
+    ) -> None:
+        """check_threads: raises when a part has died, which only a defect makes it do."""
+        self._settings = settings
+        self._clock = clock
+        self._panel = panel
+        self._force_keyframe = force_keyframe
+        self._check_threads = check_threads
+        self._storage: Storage | None = None
+        self._queue: queue.SimpleQueue[Event | _StreamStart | _StreamEnd | _Fatal] = queue.SimpleQueue()
+        self._state = ControllerState()
+        self._stream: Stream | None = None
+        self._plans: dict[int, RecordingPlan] = {}
+        self._ids: dict[int, str] = {}
+        self._durable_fragments: dict[int, int] = {}
+        self._clock_recorded_ns = 0
+        self._recorded_offset_ns = 0
+        self._wall_minus_boot_ns: int | None = None
+        self._faults: dict[str, str] = {}
+        self.exit: Exit | None = None
+
+    # -- what other threads call ------------------------------------------------------------------------------
+
+    def post(self, event: Event) -> None:
+        """Something happened."""
+        self._queue.put(event)
+
+    def stream_started(self, stream: Stream) -> None:
+        """A camera session gave its first frame."""
+        self._queue.put(_StreamStart(stream))
+
+    def stream_ended(self, stream: Stream | None, message: str) -> None:
+        """A camera session is over (or never gave a frame: None)."""
+        self._queue.put(_StreamEnd(stream, message))
+
+    def sound_changed(self, message: str | None) -> None:
+        """The microphone failed, or works again (None)."""
+        self._queue.put(MicrophoneRestored() if message is None else MicrophoneFailed(message))
+
+    def vault_opened(self, recovered: Recovered) -> None:
+        """Start-up recovery is done."""
+        for recording_id in recovered.recording_ids:
+            log("recovered", recording=recording_id)
+        if recovered.resume_from is not None:
+            self._queue.put(ResumeWanted(recovered.resume_from))
+
+    def fatal(self, error: BaseException) -> None:
+        """A part cannot go on; the process ends with this error."""
+        self._queue.put(_Fatal(error))
+
+    def fragment_durable(self, number: int, fragment: int) -> None:
+        """RecorderListener."""
+        self._durable_fragments[number] = fragment
+        self._queue.put(FragmentDurable(number))
+
+    def recording_closed(self, number: int) -> None:
+        """RecorderListener."""
+        self._queue.put(RecordingClosed(number))
+
+    def storage_fault(self, message: str) -> None:
+        """RecorderListener."""
+        self._queue.put(StorageFailed(message))
+
+    def storage_restored(self) -> None:
+        """RecorderListener."""
+        self._queue.put(StorageRestored())
+
+    def signer_state(self, fault: str | None) -> None:
+        """RecorderListener."""
+        log("signer", fault=fault)
+        if fault is None:
+            self._faults.pop("signer", None)
+        else:
+            self._faults["signer"] = fault
+
+    # -- the loop ---------------------------------------------------------------------------------------------
+
+    def run(self, storage: Storage) -> Exit:
+        """Decide until the controller says that all is done. Raises what a part died of."""
+        self._storage = storage
+        deadline_ns = regular_ns = 0
+        while self.exit is None:
+            left_ns = deadline_ns - self._clock.boottime_ns()
+            if left_ns > 0:
+                try:
+                    self.handle(self._queue.get(timeout=left_ns / NS_PER_S))
+                except queue.Empty:
+                    left_ns = 0
+            if left_ns <= 0:  # also when events come so thick that the queue is never empty
+                self.tick()
+                regular_ns = self._clock.boottime_ns() + TICK_NS
+            gesture_ns = controller.next_deadline_ns(self._state, self._settings)
+            deadline_ns = regular_ns if gesture_ns is None else min(regular_ns, gesture_ns)
+        return self.exit
+
+    def tick(self) -> None:
+        """Time passed: look at what nobody reports."""
+        self._check_threads()
+        self._observe_clock()
+        self.handle(Tick(None if self._stream is None else self._stream.ring.newest_video_ns))
+
+    def handle(self, item: Event | _StreamStart | _StreamEnd | _Fatal) -> None:
+        """One event, its decision, and its effects."""
+        match item:
+            case _Fatal(error):
+                raise error
+            case _StreamStart(stream):
+                self._stream = stream
+                self._decide(StreamStarted())
+            case _StreamEnd(stream, message):
+                newest_ns = None if stream is None else stream.ring.newest_video_ns
+                log("camera-lost", message=message)
+                self._decide(StreamEnded(message, newest_ns))
+                # Only now may the recorder take the last unfinished GOP: its stop is already on the way to it.
+                if stream is not None:
+                    stream.ring.end()
+                self._stream = None
+            case event:
+                self._decide(event)
+
+    def _decide(self, event: Event) -> None:
+        self._state, effects = controller.step(self._state, self._settings, event, self._clock.boottime_ns())
+        for effect in effects:
+            self._carry_out(effect)
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Show(indication):
+                self._panel.show(indication)
+                log("state", shows=indication.value)
+            case Play(cue):
+                self._panel.play(cue)
+                log("cue", plays=cue.value)
+            case StartRecording():
+                self._start(effect)
+            case StopRecording(number, stop_ns, reason):
+                self._stop(number, stop_ns, reason)
+            case MarkRecording(number, at_ns, source):
+                log("marker", recording=self._ids[number], source=source)
+                self._do(lambda recorder: recorder.mark(number, at_ns=at_ns, source=source))
+            case AnnounceReady():
+                self._announce()
+            case JournalRecord(type_, fields):
+                log(type_, **fields)
+                self._do(lambda recorder: recorder.record(type_, **fields))
+            case Exit():
+                self.exit = effect
+
+    def _do(self, command: Callable[[Recorder], None]) -> None:
+        assert self._storage is not None
+        self._storage.do(command)
+
+    def _start(self, effect: StartRecording) -> None:
+        stream = self._stream
+        assert stream is not None
+        # The keyframe ends the GOP in flight, so that all of the pre-event can become durable at once.
+        self._force_keyframe()
+        pre_event_ns = self._settings.buffer.pre_event_s * NS_PER_S
+        cursor = stream.ring.open_cursor(
+            start_ns=effect.trigger_ns - pre_event_ns,
+            audio_from_ns=0 if self._settings.buffer.audio else effect.trigger_ns,
+        )
+        linked = effect.linked_from
+        plan = RecordingPlan(
+            recording_id=uuid7(self._clock.utc_ns()),
+            number=effect.number,
+            linked_from=self._ids.get(linked) if isinstance(linked, int) else linked,
+            trigger_ns=effect.trigger_ns,
+            pre_event_ns=pre_event_ns,
+            pre_event_audio=self._settings.buffer.audio,
+            stream=stream,
+            cursor=cursor,
+        )
+        self._plans[effect.number] = plan
+        self._ids[effect.number] = plan.recording_id
+        log(
+            "recording",
+            recording=plan.recording_id,
+            source=effect.source,
+            pre_event_ms=plan.actual_pre_event_ns // NS_PER_MS,
+            short=plan.short_reason,
+        )
+        self._do(lambda recorder: recorder.start(plan, source=effect.source, gesture_ns=effect.gesture_ns))
+
+    def _stop(self, number: int, stop_ns: int, reason: str) -> None:
+        plan = self._plans.pop(number)
+        # At once, and not when the storage thread gets to it: what is captured later must not get in.
+        plan.cursor.stop_ns = stop_ns
+        log("stop", recording=plan.recording_id, reason=reason)
+        self._do(lambda recorder: recorder.stop(number, stop_ns=stop_ns, reason=reason))
+        if reason == "camera-hung":
+            plan.stream.ring.end()  # no frame behind the stop will ever come
+
+    def _announce(self) -> None:
+        stream = self._stream
+        assert stream is not None
+        fields: dict[str, Any] = {
+            "buffered_ms": stream.ring.buffered_ns // NS_PER_MS,
+            "camera": stream.camera_name,
+            "encoder": stream.encoder_name,
+            "width": stream.tracks.video.width,
+            "height": stream.tracks.video.height,
+            "fps": stream.tracks.video.fps,
+        }
+        log("ready", **fields)
+        self._do(lambda recorder: recorder.record("ready", **fields))
+
+    def _observe_clock(self) -> None:
+        """Every few minutes, and whenever wall time moved against the boot clock: a record of what was known."""
+        observation = self._clock.observe()
+        offset_ns = observation.utc_ns - observation.boottime_ns
+        before_ns, self._wall_minus_boot_ns = self._wall_minus_boot_ns, offset_ns
+        step_ms: int | None = (offset_ns - self._recorded_offset_ns) // NS_PER_MS
+        if before_ns is None:
+            reason, step_ms = "start", None
+        elif abs(offset_ns - before_ns) > CLOCK_STEP_NS:
+            reason = "step"
+            log("clock-step", step_ms=step_ms)
+        elif observation.boottime_ns - self._clock_recorded_ns >= CLOCK_RECORD_NS:
+            reason = "periodic"
+        else:
+            return
+        self._clock_recorded_ns, self._recorded_offset_ns = observation.boottime_ns, offset_ns
+        self._do(lambda recorder: recorder.record("clock", reason=reason, step_ms=step_ms))
+
+    # -- for people -------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """A snapshot for `bodycam status`; read on another thread, so each value is read once."""
+        state, stream = self._state, self._stream
+        active = state.active
+        faults = dict(self._faults)
+        if state.camera_fault is not None:
+            faults["camera"] = state.camera_fault
+        if state.storage_fault is not None:
+            faults["storage"] = state.storage_fault
+        return {
+            "shows": None if state.shown is None else state.shown.value,
+            "recording": None if active is None else self._ids.get(active.number),
+            "durable_fragments": None if active is None else self._durable_fragments.get(active.number, 0),
+            "finishing": [self._ids.get(number) for number in sorted(state.finishing)],
+            "pre_event_configured_s": self._settings.buffer.pre_event_s,
+            "buffered_s": None if stream is None else round(stream.ring.buffered_ns / NS_PER_S, 3),
+            "buffer_bytes": None if stream is None else stream.ring.payload_bytes,
+            "dropped_frames": None if stream is None else stream.ring.dropped_frames,
+            "camera": None if stream is None else stream.camera_name,
+            "encoder": None if stream is None else stream.encoder_name,
+            "faults": faults,
+        }

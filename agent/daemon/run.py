@@ -1,0 +1,139 @@
+"""`bodycam run`: build the parts from the settings, run, take them down again."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from contextlib import ExitStack
+from types import FrameType
+from typing import Any
+
+from agent.capture.camera import Camera
+from agent.capture.factory import open_camera, open_microphone
+from agent.capture.microphone import Microphone
+from agent.clock import Clock, SystemClock
+from agent.control.server import ControlServer
+from agent.controller.events import ButtonEdge, InputActivated, TerminationAsked
+from agent.daemon.capture import CaptureThread
+from agent.daemon.daemon import Daemon
+from agent.daemon.logs import log
+from agent.daemon.storage import StorageThread
+from agent.daemon.vault_opening import VaultOpening
+from agent.errors import BodycamError, ControlError
+from agent.panel.button import ButtonInput, open_trigger_inputs
+from agent.panel.panel import Panel
+from agent.panel.pin_socket import PinSocketServer
+from agent.panel.pins import open_pin_factory
+from agent.recorder.receipts import check_receipt
+from agent.settings.load import LoadedSettings
+from agent.vault.filesystem import PosixFilesystem
+from agent.vault.layout import VaultLayout
+
+RESTART_EXIT_CODE = 69
+RECEIPT_TIMEOUT_S = 25.0
+
+
+def run_daemon(loaded: LoadedSettings, clock: Clock | None = None) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code. Raises BodycamError when it cannot start or must be restarted."""
+    # The buffer holds what nobody may read who has not been allowed to: no core file ever takes it to disk.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with ExitStack() as stack:
+        return _Run(loaded, clock or SystemClock(), stack).run()
+
+
+class _Run:
+    def __init__(self, loaded: LoadedSettings, clock: Clock, stack: ExitStack) -> None:
+        settings = loaded.settings
+        self._loaded = loaded
+        self._layout = VaultLayout(settings.vault.path)
+        self._filesystem = PosixFilesystem()
+        factory = open_pin_factory(settings.gpio, settings.profile)
+        stack.callback(factory.close)
+        panel = stack.enter_context(Panel(settings.gpio, settings.panel, factory, clock))
+        self._daemon = Daemon(
+            settings,
+            clock,
+            panel,
+            force_keyframe=lambda: self._capture.force_keyframe(),
+            check_threads=self._check_threads,
+        )
+        opening = VaultOpening(loaded, self._filesystem, clock, self._daemon)
+        self._storage = StorageThread(
+            opening,
+            clock,
+            self._daemon,
+            on_opened=self._daemon.vault_opened,
+            on_fatal=self._daemon.fatal,
+        )
+        self._capture = CaptureThread(
+            settings,
+            open_camera=lambda: open_camera(settings.camera, clock),
+            open_microphone=lambda camera: _open_microphone(loaded, clock, camera),
+            on_progress=self._storage.wake,
+            on_started=self._daemon.stream_started,
+            on_ended=self._daemon.stream_ended,
+            on_sound=self._daemon.sound_changed,
+        )
+        self._open_inputs(stack, factory, clock)
+        handlers = {"status": self._status, "receipt": self._receipt}
+        self._control = ControlServer(settings.vault.socket_path, handlers, allowed_uids=settings.vault.socket_uids)
+        stack.callback(self._control.close)
+
+    def _open_inputs(self, stack: ExitStack, factory: Any, clock: Clock) -> None:
+        gpio = self._loaded.settings.gpio
+        post = self._daemon.post
+        if gpio.record_button_pin >= 0:
+            button = ButtonInput(
+                factory,
+                gpio.record_button_pin,
+                gpio.button_pull_up,
+                lambda pressed, at_ns: post(ButtonEdge(pressed, at_ns)),
+                clock,
+            )
+            stack.callback(button.close)
+        for pin_input in open_trigger_inputs(factory, gpio, lambda pin, at_ns: post(InputActivated(pin, at_ns)), clock):
+            stack.callback(pin_input.close)
+        if gpio.bench_pin_socket_path:
+            server = PinSocketServer(gpio, factory, clock)
+            stack.callback(server.close)
+            server.start()
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._asked_to_end)
+        log("starting", device=self._loaded.settings.device.id, config=self._loaded.sha256)
+        self._storage.start()
+        self._capture.start()
+        self._control.start()
+        end = self._daemon.run(self._storage)
+        log("ending", reason=end.reason, clean=end.clean)
+        self._storage.do(lambda recorder: recorder.record("shutdown", reason=end.reason))
+        stored = self._storage.stop(10.0)
+        captured = self._capture.stop(3.0)
+        return 0 if end.clean and stored and captured else RESTART_EXIT_CODE
+
+    def _asked_to_end(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        log("signal", number=number)
+        self._daemon.post(TerminationAsked())
+
+    def _check_threads(self) -> None:
+        if not self._capture.alive:
+            raise self._capture.failure or BodycamError("The capture thread ended; restart the agent.")
+
+    def _status(self, request: dict[str, Any]) -> dict[str, Any]:
+        del request
+        free = self._filesystem.free_bytes(self._layout.root) if self._layout.root.is_dir() else None
+        return {"device": self._loaded.settings.device.id, "vault_free_bytes": free, **self._daemon.status()}
+
+    def _receipt(self, request: dict[str, Any]) -> dict[str, Any]:
+        fields = check_receipt(self._filesystem, self._layout, request.get("receipt"))
+        try:
+            self._storage.ask(lambda recorder: recorder.record("offload", **fields)).result(RECEIPT_TIMEOUT_S)
+        except TimeoutError as error:
+            raise ControlError("The receipt could not be written down in time; hand it in again.") from error
+        return {"recording_id": fields["recording_id"]}
+
+
+def _open_microphone(loaded: LoadedSettings, clock: Clock, camera: Camera) -> Microphone | None:
+    return open_microphone(loaded.settings, clock, camera)
