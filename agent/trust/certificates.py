@@ -201,16 +201,20 @@ def check_chain(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certific
     problems += _device_problems(path[0])
     for depth, issuer in enumerate(path[1:]):
         if (reason := _issued(path[depth], issuer)) is not None:
-            problems.append(f"{_label(path[depth])} was not issued by {_label(issuer)}: {reason}.")
+            problems.append(f"{_label(path[depth])} was not issued by {_subject(issuer)}: {reason}.")
         problems += _issuer_problems(issuer, depth)
     return problems
 
 
 def _label(certificate: x509.Certificate) -> str:
+    return f"The certificate {_subject(certificate)}"
+
+
+def _subject(certificate: x509.Certificate) -> str:
     try:
-        return f'The certificate "{certificate.subject.rfc4514_string()}"'
+        return f'"{certificate.subject.rfc4514_string()}"'
     except ValueError:
-        return f"The certificate with SHA-256 {fingerprint_hex(certificate)}"
+        return f"with SHA-256 {fingerprint_hex(certificate)}"
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> str | None:

@@ -134,8 +134,9 @@ def sign_detached(signer: Signer, data: bytes) -> bytes:
 def verify_detached(der: bytes, data: bytes, certificates: Sequence[x509.Certificate]) -> x509.Certificate:
     """Check that `der` is the canonical signature of exactly `data` by one of `certificates`; returns that one.
 
-    The certificates themselves are not judged: see agent.trust.certificates.check_chain. Raises CmsError with the
-    reason, and nothing else, whatever the bytes are.
+    The certificates themselves are not judged (see agent.trust.certificates.check_chain): give only device certificates
+    that may sign here, not a whole chain file, in which another camera's certificate could stand.
+    Raises CmsError with the reason, and nothing else, whatever the bytes are.
     """
     if not certificates:
         raise CmsError("There is no certificate to check the signature with.")
