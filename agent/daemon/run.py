@@ -34,7 +34,7 @@ RECEIPT_TIMEOUT_S = 25.0
 
 
 def run_daemon(loaded: LoadedSettings, clock: Clock | None = None) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit code. Raises BodycamError when it cannot start or must be restarted."""
+    """Run until SIGTERM or SIGINT; returns the exit code. Raises BodycamError when it cannot start or go on."""
     # The buffer holds what nobody may read who has not been allowed to: no core file ever takes it to disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with ExitStack() as stack:

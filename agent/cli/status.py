@@ -1,0 +1,51 @@
+"""`bodycam status`."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from agent.control.client import ControlClient
+from agent.settings.schema import Settings
+
+_MEANING = {
+    "starting": "It is starting: no picture has reached the buffer yet.",
+    "ready": "It is ready: a double press records, with what lies before it.",
+    "accepted": "A start was accepted; nothing of it is on flash yet.",
+    "recording": "It is recording, and what it records goes on reaching flash.",
+    "recording-unsafe": "It is recording, but nothing reaches flash: see the faults.",
+    "finishing": "It is sealing the last recording.",
+    "fault": "It could not record now: see the faults.",
+    "stopping": "It is going down and seals what runs.",
+}
+
+
+def status(settings: Settings, *, as_json: bool) -> int:
+    """Print what the daemon says of itself; returns 0. Raises ControlError when it does not run."""
+    answer = ControlClient(settings.vault.socket_path).request({"command": "status"})
+    if as_json:
+        typer.echo(json.dumps(answer, indent=2))
+        return 0
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("device", str(answer["device"]))
+    table.add_row("state", f"{answer['shows']}. {_MEANING.get(str(answer['shows']), '')}")
+    if answer["recording"]:
+        table.add_row("recording", f"{answer['recording']}, {answer['durable_fragments']} fragments on flash")
+    for finishing in answer["finishing"]:
+        table.add_row("finishing", str(finishing))
+    if answer["buffered_s"] is not None:
+        megabytes = answer["buffer_bytes"] / 1e6
+        table.add_row(
+            "buffer",
+            f"{answer['buffered_s']:.1f} s of {answer['pre_event_configured_s']} s asked, {megabytes:.1f} MB",
+        )
+        table.add_row("camera", f"{answer['camera']}, {answer['encoder']}")
+    if answer["vault_free_bytes"] is not None:
+        table.add_row("vault", f"{answer['vault_free_bytes'] / 1e9:.1f} GB free")
+    for component, message in answer["faults"].items():
+        table.add_row("fault", f"{component}: {message}")
+    Console().print(table)
+    return 0
