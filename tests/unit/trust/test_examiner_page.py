@@ -120,7 +120,7 @@ def vault(tmp_path: Path) -> Path:
                 sha256=sha256_hex(vouched),
             )
         if name == "000001.m4s":
-            first = {"bytes": len(MEDIA[name]), "sha256": sha256_hex(MEDIA[name])}
+            first: dict[str, Any] = {"bytes": len(MEDIA[name]), "sha256": sha256_hex(MEDIA[name])}
             writer.add("segment", recording_id=RECORDING, file=name, state="whole", **first)
     writer.open("recovered", b'{"v":1,"seq":9,"prev":"')
     writer.add("fault", component="storage", message="The card is full.")
