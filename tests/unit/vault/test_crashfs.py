@@ -514,6 +514,17 @@ def test_states_are_the_same_for_the_same_seed_and_keep_to_the_limit() -> None:
     assert len(states(fs, 1)) == 1
 
 
+def test_each_single_loss_among_many_names_is_tried() -> None:
+    fs = CrashFilesystem()
+    names = {f"/vault/{number}" for number in range(12)}
+    for name in names:
+        fs.create(Path(name))
+    found = [set(state) for state in states(fs, limit=2 + 4 * len(names))]
+    for name in names:
+        assert names - {name} in found
+        assert {name} in found
+
+
 def test_the_origin_of_a_state_says_what_was_lost() -> None:
     fs = CrashFilesystem()
     fs.create(A).write(b"x" * 10)
@@ -707,6 +718,7 @@ def test_a_buffer_the_caller_reuses_is_copied() -> None:
     fs.create(A).write(buffer)  # type: ignore[arg-type]
     buffer[:] = b"two"
     assert fs.read(A) == b"one"
+    assert states(fs.cut_before(2))[1] == {"/vault/a": b"one"}
 
 
 def test_a_state_can_be_laid_out_for_tools(tmp_path: Path) -> None:

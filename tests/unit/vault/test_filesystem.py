@@ -237,6 +237,11 @@ def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path, monkey
     assert caught.value.errno == errno.EIO
 
 
+def test_names_come_sorted_whatever_the_disk_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "listdir", lambda _path: ["000002.m4s", "init.mp4", "000001.m4s"])
+    assert POSIX.list_dir(tmp_path) == ["000001.m4s", "000002.m4s", "init.mp4"]
+
+
 def test_only_reads_may_say_file_not_found(tmp_path: Path) -> None:
     absent = tmp_path / "absent"
     for read in (lambda: POSIX.read(absent), lambda: POSIX.open_read(absent), lambda: list(POSIX.read_chunks(absent))):
