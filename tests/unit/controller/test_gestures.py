@@ -6,6 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from agent.controller.contact import ContactState, feel
 from agent.controller.gestures import Gesture, GestureKind, GestureState, next_deadline_ns, resync, step
 from agent.settings.schema import GestureSettings
 
@@ -308,3 +309,9 @@ def test_no_press_has_two_meanings(edges: list[Edge], settings: GestureSettings,
 def test_no_gesture_without_a_press(times: list[int], levels: list[bool]) -> None:
     edges: list[Edge] = [(START_NS + at, level) for at, level in zip(sorted(times), levels, strict=False)]
     assert run(edges, extra_ns=tuple(START_NS + at for at in times)) == []
+
+
+def test_a_contact_clamps_edges_for_every_caller() -> None:
+    state, _ = feel(ContactState(), 20 * MS, START_NS, True, START_NS)
+    state, _ = feel(state, 20 * MS, START_NS + 5 * MS, False, START_NS - 9 * MS)
+    assert state.raw_edge_ns == START_NS
