@@ -117,6 +117,11 @@ def _picture(settings: Settings) -> Iterator[Conflict]:
         yield Conflict(
             ("camera.device", "camera.backend"), 'the path of a video file or of a folder of images for backend "file"'
         )
+    if video.encoder == "h264_v4l2m2m" and camera.width % 32:
+        yield Conflict(
+            ("camera.width", "video.encoder"),
+            f"a multiple of 32 such as {camera.width & ~31}, because the hardware encoder skews any other width",
+        )
     if video.gop_ms * camera.fps < 1000:
         yield Conflict(
             ("video.gop_ms", "camera.fps"), f"at least {-(-1000 // camera.fps)}, which is one frame at this fps"

@@ -71,7 +71,7 @@ def mended(settings: Settings) -> Settings:
     camera, video, gestures = settings.camera, settings.video, settings.gestures
     camera = dataclasses.replace(
         camera,
-        width=camera.width & ~1,
+        width=camera.width & ~31,
         height=camera.height & ~1,
         device=camera.device or "clip.mp4",
         stall_ms=max(camera.stall_ms, -(-2000 // camera.fps)),

@@ -154,6 +154,7 @@ COMBINATIONS = {
     "[camera]\nwidth = 641": (2, "camera.width = 641; expected camera.width to be an even number such as 640"),
     "[camera]\nheight = 361": (2, "an even number such as 360"),
     '[camera]\nbackend = "file"': (2, 'camera.device = "" (the default) with camera.backend = "file"; expected camera.device to be the path'),  # noqa: E501
+    '[camera]\nwidth = 1000\n[video]\nencoder = "h264_v4l2m2m"': (2, "a multiple of 32 such as 992"),
     "[camera]\nfps = 1\nstall_ms = 1999": (3, "expected camera.stall_ms to be at least 2000"),
     "[camera]\nfps = 4\n[video]\ngop_ms = 200": (4, "expected video.gop_ms to be at least 250"),
     '[audio]\nsource = "camera"': (2, 'audio.source = "camera" with camera.backend = "picamera2" (the default); expected audio.source to be "alsa" or "none"'),  # noqa: E501

@@ -1,0 +1,97 @@
+"""Key and certificate: can this device sign, and will an examiner be able to follow it?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from agent.clock import NS_PER_S, Clock
+from agent.doctor.check import Check, fail, failed_with, ok, warn
+from agent.doctor.wall_clock import EARLIEST_PLAUSIBLE
+from agent.errors import DeviceKeyError
+from agent.settings.schema import Settings
+from agent.vault.layout import VaultLayout
+
+EXPIRES_SOON_DAYS = 60
+_INSTALL = "Run `bodycam enroll --install CHAIN.pem --root ROOT.pem` with what the CA issued for this camera's key."
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityFacts:
+    """A signer that loaded: so the key is there, closed to others, and the certificate's.
+
+    problems: what is wrong with the chain at this moment. has_root: whether there was a root to follow it to.
+    """
+
+    common_name: str
+    signer: str
+    not_after: datetime
+    fingerprint: str
+    has_root: bool
+    problems: tuple[str, ...]
+
+
+def probe_identity(key_path: Path, chain_path: Path, root_path: Path, at: datetime) -> IdentityFacts:
+    """Load, sign once, follow the chain to root_path if there is one, else to its own end. Raises DeviceKeyError."""
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    from agent.trust.certificates import check_chain, fingerprint_text, load_chain
+    from agent.trust.software import SoftwareSigner
+
+    signer = SoftwareSigner.load(key_path, chain_path)
+    message = b"bodycam doctor"
+    public_key = signer.certificate.public_key()
+    if not isinstance(public_key, ec.EllipticCurvePublicKey):
+        raise DeviceKeyError(f"The certificate in {chain_path} is not for an ECDSA key; install the right one.")
+    public_key.verify(signer.sign(message), message, ec.ECDSA(hashes.SHA256()))
+    has_root = root_path.exists()
+    roots = load_chain(root_path) if has_root else signer.chain[-1:]
+    names = signer.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return IdentityFacts(
+        common_name=str(names[0].value) if names else "",
+        signer=signer.description,
+        not_after=signer.certificate.not_valid_after_utc,
+        fingerprint=fingerprint_text(signer.certificate),
+        has_root=has_root,
+        problems=tuple(check_chain(signer.chain, roots, at)),
+    )
+
+
+def judge_identity(facts: IdentityFacts, settings: Settings, at: datetime) -> Check:
+    """Against the device's id and the present time; an unset clock is not held against a certificate."""
+    said = f'Key ({facts.signer}) and certificate "{facts.common_name}" fit'
+    if facts.problems:
+        found = f"{said}, but: {' '.join(facts.problems)}"
+        if at < EARLIEST_PLAUSIBLE:
+            return warn("key", found, "Set the clock first: validity was checked against a time that cannot be.")
+        return fail("key", found, _INSTALL)
+    if facts.common_name != settings.device.id:
+        return fail(
+            "key",
+            f'{said}, but device.id is "{settings.device.id}".',
+            "Set device.id to the certificate's name, or enrol this camera under its own.",
+        )
+    said = f"{said}, valid until {facts.not_after:%Y-%m-%d}, SHA-256 {facts.fingerprint[:23]}…"
+    if not facts.has_root:
+        return warn("key", f"{said}; there is no root certificate to follow the chain to.", _INSTALL)
+    if (facts.not_after - at).days < EXPIRES_SOON_DAYS:
+        return warn("key", f"{said}.", "Have the CA issue a new certificate for this key before then.")
+    return ok("key", f"{said}.")
+
+
+IdentityProbe = Callable[[Path, Path, Path, datetime], IdentityFacts]
+
+
+def check_identity(settings: Settings, clock: Clock, probe: IdentityProbe = probe_identity) -> Check:
+    """The key's check."""
+    layout = VaultLayout(settings.vault.path)
+    at = datetime.fromtimestamp(clock.utc_ns() / NS_PER_S, UTC)
+    try:
+        facts = probe(settings.vault.key_path, layout.chain, layout.root_certificate, at)
+    except DeviceKeyError as error:
+        return failed_with("key", error, "Run `bodycam enroll`.")
+    return judge_identity(facts, settings, at)
