@@ -194,13 +194,15 @@ def test_close_turns_all_off_and_gives_the_pins_back(
 def test_wrong_pins_and_patterns_leave_nothing_claimed(
     factory: BenchFactory, gpio: GpioSettings, clock: SimulatedClock
 ) -> None:
-    with pytest.raises(PanelError, match="buzzer_pin = 22 is already used"):
+    with pytest.raises(PanelError, match="buzzer_pin = 22 is already used") as kept:
         Panel(factory, replace(gpio, buzzer_pin=RED), PanelSettings(), clock)
     with pytest.raises(PanelError, match="vibration_pin = 50 is an unknown pin"):
         Panel(factory, replace(gpio, vibration_pin=50), PanelSettings(), clock)
     with pytest.raises(ConfigError, match="expected"):
         Panel(factory, gpio, PanelSettings(patterns={"ready": PatternSettings(light="blink")}), clock)
+    # The exception still holds the half-made panel, so it is not the garbage collector that gave the pins back.
     Panel(factory, gpio, PanelSettings(), clock, threaded=False).close()
+    assert kept.value
 
 
 def test_a_part_that_cannot_be_switched_stops_nothing_and_is_told_until_it_works(
@@ -218,6 +220,8 @@ def test_a_part_that_cannot_be_switched_stops_nothing_and_is_told_until_it_works
         assert lit(factory) == {RED, VIBRATION}
         with pytest.raises(PanelError, match=r"buzzer.*Input/output error"):
             panel.check()
+        pass_time(panel, clock, 1)
+    # By now the buzzer is meant to be silent again, which it is already thought to be.
     pass_time(panel, clock, 2)
     panel.check()
     assert BUZZER not in lit(factory)
