@@ -170,7 +170,7 @@ class Daemon:
 
     def run(self, storage: Storage) -> Exit:
         """Decide until the controller says that all is done. Raises what a part died of."""
-        self._storage = storage
+        self.attach(storage)
         deadline_ns = regular_ns = 0
         while self.exit is None:
             left_ns = deadline_ns - self._clock.boottime_ns()
@@ -185,6 +185,20 @@ class Daemon:
             gesture_ns = controller.next_deadline_ns(self._state, self._settings)
             deadline_ns = regular_ns if gesture_ns is None else min(regular_ns, gesture_ns)
         return self.exit
+
+    def attach(self, storage: Storage) -> None:
+        """Say who carries out what concerns flash."""
+        self._storage = storage
+
+    @property
+    def state(self) -> ControllerState:
+        """What the controller knows at present."""
+        return self._state
+
+    def drain(self) -> None:
+        """Handle what is queued, without waiting for more."""
+        while not self._queue.empty():
+            self.handle(self._queue.get_nowait())
 
     def tick(self) -> None:
         """Time passed: look at what nobody reports."""
