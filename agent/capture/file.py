@@ -92,19 +92,18 @@ class FileCamera:
             )  # fmt: skip
         self._fitter = _Fitter(width, height)
         self._late_ns = int(DEFAULT_BUFFERS * NS_PER_S / loop.fps)
-        self._frames = self._endless(loop)
+        self._frames = self._endless(loop, self.time_base.origin_ns(), self._clock.boottime_ns())
         return CameraFormat(width, height, loop.fps, "yuv420p")
 
-    def _endless(self, loop: MediaLoop) -> Iterator[tuple[int, av.VideoFrame]]:
-        origin_ns = self.time_base.origin_ns()
-        turn = (self._clock.boottime_ns() - origin_ns) // loop.length_ns  # a reopened camera joins the running turn
-        not_before_ns = self._clock.boottime_ns()
+    def _endless(self, loop: MediaLoop, origin_ns: int, opened_ns: int) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Pictures with their boot times, from `opened_ns` on: a reopened camera joins the running turn."""
+        turn = (opened_ns - origin_ns) // loop.length_ns
         while True:
             begun_ns = origin_ns + turn * loop.length_ns
             shown = 0
             for since_ns, frame in frames_of_turn(loop):
                 shown += 1
-                if begun_ns + since_ns >= not_before_ns:
+                if begun_ns + since_ns >= opened_ns:
                     yield begun_ns + since_ns, frame
             if not shown:
                 raise CameraError(f"No picture of {self._path} could be decoded; put another file in [camera] device.")

@@ -42,13 +42,17 @@ class SlotPacer:
         self._time_base = time_base
         self._period_ns = Fraction(NS_PER_S) / Fraction(fps).limit_denominator(100_000)
         self._buffers = buffers
-        self._slot: int | None = None
+        self._slot = 0
         self.missed = 0
 
     def restart(self) -> None:
-        """Begin again at the next slot to come. Fixes the time base, so that opening is what starts the scene."""
-        self._time_base.origin_ns()
-        self._slot = None
+        """Capture begins: the first slot is the next one to come. Fixes the time base if nothing has yet."""
+        self._slot = -int(-self._since_origin_ns() // self._period_ns)
+
+    def _since_origin_ns(self) -> int:
+        # The origin first: asking for it may fix it, to a later time than one read before.
+        origin_ns = self._time_base.origin_ns()
+        return self._time_base.clock.boottime_ns() - origin_ns
 
     def slot_ns(self, slot: int) -> int:
         """Boot time of a slot, rounded down."""
@@ -56,15 +60,11 @@ class SlotPacer:
 
     def next(self) -> tuple[int, int]:
         """Wait for the next slot; returns its number and its boot time in ns."""
-        clock = self._time_base.clock
-        since_origin_ns = clock.boottime_ns() - self._time_base.origin_ns()
-        if self._slot is None:
-            self._slot = -int(-since_origin_ns // self._period_ns)
-        newest = int(since_origin_ns // self._period_ns)
+        newest = int(self._since_origin_ns() // self._period_ns)
         if newest - self._slot > self._buffers:
             self.missed += newest - self._slot
             self._slot = newest
         slot, self._slot = self._slot, self._slot + 1
         due_ns = self.slot_ns(slot)
-        clock.sleep_until_ns(due_ns)
+        self._time_base.clock.sleep_until_ns(due_ns)
         return slot, due_ns

@@ -44,8 +44,9 @@ class Card:
         return self
 
     def errors_ms(self) -> npt.NDArray[np.float64]:
-        placed = np.array(self.placed_ns, np.float64)
-        return (placed - np.array(self.true_ns[: placed.size])) / NS_PER_MS
+        placed: npt.NDArray[np.float64] = np.array(self.placed_ns, np.float64)
+        true = np.array(self.true_ns[: placed.size], np.float64)
+        return np.asarray((placed - true) / NS_PER_MS, np.float64)
 
 
 def jitter(seed: int, most_ms: float) -> Callable[[int], int]:
