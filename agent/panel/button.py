@@ -11,10 +11,11 @@ from typing import Any
 
 from gpiozero import InputDevice
 
-from agent.clock import NS_PER_S, Clock
+from agent.clock import NS_PER_MS, NS_PER_S, Clock
+from agent.controller.contact import ContactState, feel, settle
 from agent.errors import PanelError
 from agent.panel.pins import claim
-from agent.settings.schema import GpioSettings
+from agent.settings.schema import GestureSettings, GpioSettings
 
 _OLDEST_EDGE_NS = 60 * NS_PER_S
 
@@ -38,11 +39,11 @@ class ButtonInput:
         self._clock = clock
         self._key = key
         self._failure: str | None = None
+        self.pin = pin
+        self._pressed_level = not pull_up
         self._device = claim(InputDevice, pin, key, factory, pull_up=pull_up)
         # gpiozero keeps a weak reference to this method: the edges end if this object is dropped.
         self._device.pin.when_changed = self._changed
-        self.pin = pin
-        self._pressed_level = not pull_up
 
     @property
     def pressed(self) -> bool:
@@ -84,20 +85,50 @@ def edge_time_ns(factory: Any, clock: Clock, ticks: float) -> int:
     return now_ns - age_ns if 0 <= age_ns <= _OLDEST_EDGE_NS else now_ns
 
 
+class TriggerInput(ButtonInput):
+    """A contact that starts a recording: holster, door, light bar, radio emergency.
+
+    on_active: called with (pin, boot time in ns) once for each activation, bounce left out. A contact that is closed
+    when the camera starts has no edge and starts nothing.
+    """
+
+    def __init__(
+        self,
+        factory: Any,
+        pin: int,
+        pull_up: bool,
+        on_active: Callable[[int, int], None],
+        clock: Clock,
+        debounce_ms: int,
+    ) -> None:
+        """Claim the pin. Raises PanelError if it is unknown or in use."""
+        self._on_active = on_active
+        self._debounce_ns = debounce_ms * NS_PER_MS
+        self._contact = ContactState()
+        super().__init__(factory, pin, pull_up, self._feel, clock, key="trigger_input_pins")
+
+    def _feel(self, active: bool, at_ns: int) -> None:
+        # No timer is needed: only activations matter, they count at their first edge, and whether the contact had
+        # been open for long enough before can be decided when that edge is there.
+        while self._contact.settle_ns is not None and self._contact.settle_ns <= at_ns:
+            self._contact, _ = settle(self._contact, self._debounce_ns)
+        self._contact, change = feel(self._contact, self._debounce_ns, at_ns, active, at_ns)
+        if change is not None and change.pressed:
+            self._on_active(self.pin, change.at_ns)
+
+
 def open_trigger_inputs(
-    factory: Any, settings: GpioSettings, on_edge: Callable[[int, bool, int], None], clock: Clock
-) -> tuple[ButtonInput, ...]:
-    """An input for each of [gpio] trigger_input_pins, wired like the button; on_edge gets (pin, active, at_ns)."""
-    inputs: list[ButtonInput] = []
+    factory: Any,
+    settings: GpioSettings,
+    on_active: Callable[[int, int], None],
+    clock: Clock,
+    debounce_ms: int = GestureSettings().debounce_ms,
+) -> tuple[TriggerInput, ...]:
+    """An input for each of [gpio] trigger_input_pins, wired like the button; all of them, or none and PanelError."""
+    inputs: list[TriggerInput] = []
     try:
         for pin in settings.trigger_input_pins:
-
-            def hand_over(active: bool, at_ns: int, pin: int = pin) -> None:
-                on_edge(pin, active, at_ns)
-
-            inputs.append(
-                ButtonInput(factory, pin, settings.button_pull_up, hand_over, clock, key="trigger_input_pins")
-            )
+            inputs.append(TriggerInput(factory, pin, settings.button_pull_up, on_active, clock, debounce_ms))
     except PanelError:
         for opened in inputs:
             opened.close()

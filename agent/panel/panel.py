@@ -11,7 +11,8 @@ import logging
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from gpiozero import LED, Buzzer, DigitalOutputDevice
 
@@ -50,7 +51,7 @@ class Panel:
     """
 
     def __init__(
-        self, factory: Any, gpio: GpioSettings, settings: PanelSettings, clock: Clock, *, threaded: bool = True
+        self, gpio: GpioSettings, settings: PanelSettings, factory: Any, clock: Clock, *, threaded: bool = True
     ) -> None:
         """Claim the pins, all dark and silent.
 
@@ -92,6 +93,14 @@ class Panel:
         self._thread = threading.Thread(target=self._run, name="panel", daemon=True) if threaded else None
         if self._thread is not None:
             self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def show(self, indication: Indication) -> None:
         """Switch the lights, before returning. The indication that is already shown goes on undisturbed."""

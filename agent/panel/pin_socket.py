@@ -46,11 +46,11 @@ class _Peer:
     """In the rest of a line that was too long; it has had its error."""
 
 
-class PinSocket:
-    """Serves the pins of a BenchFactory, in a thread of its own, until closed."""
+class PinSocketServer:
+    """Serves the pins of a BenchFactory at [gpio] bench_pin_socket_path, in a thread of its own."""
 
-    def __init__(self, factory: Any, gpio: GpioSettings, path: Path, clock: Clock) -> None:
-        """Listen on `path`, mode 0600. Raises PanelError for real pins, or a path that cannot be used."""
+    def __init__(self, gpio: GpioSettings, factory: Any, clock: Clock) -> None:
+        """Listen, mode 0600; answered once started. Raises PanelError for real pins, or a path that cannot be used."""
         if not isinstance(factory, BenchFactory):
             raise PanelError(
                 "The pin socket drives mock pins only and refuses this pin factory. Remove [gpio] "
@@ -58,7 +58,7 @@ class PinSocket:
             )
         self._factory = factory
         self._gpio = gpio
-        self._path = path
+        self._path = path = Path(gpio.bench_pin_socket_path)
         self._clock = clock
         names = ("led_red", "led_green", "led_blue", "buzzer", "vibration")
         self._outputs = {getattr(gpio, f"{name}_pin"): name for name in names if getattr(gpio, f"{name}_pin") >= 0}
@@ -76,17 +76,22 @@ class PinSocket:
         self._peers.register(self._woken, selectors.EVENT_READ)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="pin-socket", daemon=True)
-        factory.listeners.append(self._changed)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._factory.listeners.append(self._changed)
         self._thread.start()
 
     def close(self) -> None:
         """Hang up on everybody and remove the socket; again does nothing."""
         if self._closing.is_set():
             return
-        self._factory.listeners.remove(self._changed)
         self._closing.set()
-        self._nudge()
-        self._thread.join()
+        if self._changed in self._factory.listeners:
+            self._factory.listeners.remove(self._changed)
+        if self._thread.is_alive():
+            self._nudge()
+            self._thread.join()
         for key in tuple(self._peers.get_map().values()):
             key.fileobj.close()  # type: ignore[union-attr]
         self._peers.close()

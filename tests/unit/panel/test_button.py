@@ -96,19 +96,40 @@ def test_a_handover_that_fails_is_told(factory: BenchFactory, clock: SimulatedCl
     button.close()
 
 
-def test_trigger_inputs_say_which_pin(factory: BenchFactory, clock: SimulatedClock, gpio: GpioSettings) -> None:
-    seen: list[tuple[int, bool]] = []
-    inputs = open_trigger_inputs(factory, gpio, lambda pin, active, _at: seen.append((pin, active)), clock)
+def test_trigger_inputs_say_which_pin_was_activated(
+    factory: BenchFactory, clock: SimulatedClock, gpio: GpioSettings
+) -> None:
+    seen: list[int] = []
+    inputs = open_trigger_inputs(factory, gpio, lambda pin, _at_ns: seen.append(pin), clock)
     factory.pin(6).drive_low()
     factory.pin(5).drive_low()
     factory.pin(6).drive_high()
-    assert seen == [(6, True), (5, True), (6, False)]
+    assert seen == [6, 5]
+    for opened in inputs:
+        opened.check()
+        opened.close()
+
+
+def test_a_relay_that_bounces_is_one_activation(
+    factory: BenchFactory, clock: SimulatedClock, gpio: GpioSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_ns, seen = clock.boottime_ns(), list[int]()
+    monkeypatch.setattr("agent.panel.button.edge_time_ns", lambda _factory, clock, _ticks: clock.boottime_ns())
+    inputs = open_trigger_inputs(
+        factory, gpio, lambda _pin, at_ns: seen.append(at_ns - start_ns), clock, debounce_ms=20
+    )
+    pin, ms = factory.pin(5), 1_000_000
+    for at_ms in (0, 2, 3, 7, 9, 500, 501, 502, 515, 516, 600, 601, 602):
+        clock.sleep_until_ns(start_ns + at_ms * ms)
+        (pin.drive_high if pin.state is False else pin.drive_low)()
+    assert seen == [0, 600 * ms]
     for opened in inputs:
         opened.close()
 
 
 def test_trigger_inputs_open_all_or_none(factory: BenchFactory, clock: SimulatedClock) -> None:
     settings = GpioSettings(trigger_input_pins=(5, 60))
-    with pytest.raises(PanelError, match="trigger_input_pins = 60 is an unknown pin"):
+    with pytest.raises(PanelError, match="trigger_input_pins = 60 is an unknown pin") as kept:
         open_trigger_inputs(factory, settings, lambda *_: None, clock)
     ButtonInput(factory, 5, True, Edges(), clock).close()
+    assert kept.value

@@ -44,7 +44,7 @@ def watched(factory: BenchFactory, clock: SimulatedClock) -> Watched:
 
 @pytest.fixture
 def panel(factory: BenchFactory, gpio: GpioSettings, clock: SimulatedClock) -> Iterator[Panel]:
-    panel = Panel(factory, gpio, PanelSettings(), clock, threaded=False)
+    panel = Panel(gpio, PanelSettings(), factory, clock, threaded=False)
     yield panel
     panel.close()
 
@@ -143,7 +143,7 @@ def test_a_silent_cue_does_not_hold_up_the_next(
     factory: BenchFactory, gpio: GpioSettings, clock: SimulatedClock, watched: Watched
 ) -> None:
     settings = PanelSettings(patterns={"marker": PatternSettings()})
-    panel = Panel(factory, gpio, settings, clock, threaded=False)
+    panel = Panel(gpio, settings, factory, clock, threaded=False)
     panel.play(Cue.MARKER)
     panel.play(Cue.STOP)
     pass_time(panel, clock, 5)
@@ -155,7 +155,7 @@ def test_a_silent_cue_does_not_hold_up_the_next(
 def test_with_one_led_every_indication_still_shows(factory: BenchFactory, clock: SimulatedClock, only: str) -> None:
     pins = {"led_red_pin": -1, "led_green_pin": -1, "led_blue_pin": -1, "buzzer_pin": -1, "vibration_pin": -1, only: 4}
     gpio = replace(GpioSettings(factory="mock"), **pins)  # type: ignore[arg-type]  # all of them are numbers
-    panel = Panel(factory, gpio, PanelSettings(), clock, threaded=False)
+    panel = Panel(gpio, PanelSettings(), factory, clock, threaded=False)
     seen = []
     for indication in Indication:
         panel.show(indication)
@@ -168,7 +168,7 @@ def test_with_one_led_every_indication_still_shows(factory: BenchFactory, clock:
 
 def test_nothing_fitted_shows_nothing_and_does_no_harm(factory: BenchFactory, clock: SimulatedClock) -> None:
     gpio = GpioSettings("mock", led_red_pin=-1, led_green_pin=-1, led_blue_pin=-1, buzzer_pin=-1, vibration_pin=-1)
-    panel = Panel(factory, gpio, PanelSettings(), clock, threaded=False)
+    panel = Panel(gpio, PanelSettings(), factory, clock, threaded=False)
     panel.show(Indication.RECORDING)
     panel.play(Cue.START)
     pass_time(panel, clock, 5)
@@ -180,7 +180,7 @@ def test_close_turns_all_off_and_gives_the_pins_back(
     factory: BenchFactory, gpio: GpioSettings, clock: SimulatedClock
 ) -> None:
     for _ in range(2):
-        panel = Panel(factory, gpio, PanelSettings(), clock, threaded=False)
+        panel = Panel(gpio, PanelSettings(), factory, clock, threaded=False)
         panel.show(Indication.FAULT)
         panel.play(Cue.STOP)
         assert lit(factory) == {RED, GREEN, BUZZER, VIBRATION}
@@ -195,13 +195,13 @@ def test_wrong_pins_and_patterns_leave_nothing_claimed(
     factory: BenchFactory, gpio: GpioSettings, clock: SimulatedClock
 ) -> None:
     with pytest.raises(PanelError, match="buzzer_pin = 22 is already used") as kept:
-        Panel(factory, replace(gpio, buzzer_pin=RED), PanelSettings(), clock)
+        Panel(replace(gpio, buzzer_pin=RED), PanelSettings(), factory, clock)
     with pytest.raises(PanelError, match="vibration_pin = 50 is an unknown pin"):
-        Panel(factory, replace(gpio, vibration_pin=50), PanelSettings(), clock)
+        Panel(replace(gpio, vibration_pin=50), PanelSettings(), factory, clock)
     with pytest.raises(ConfigError, match="expected"):
-        Panel(factory, gpio, PanelSettings(patterns={"ready": PatternSettings(light="blink")}), clock)
+        Panel(gpio, PanelSettings(patterns={"ready": PatternSettings(light="blink")}), factory, clock)
     # The exception still holds the half-made panel, so it is not the garbage collector that gave the pins back.
-    Panel(factory, gpio, PanelSettings(), clock, threaded=False).close()
+    Panel(gpio, PanelSettings(), factory, clock, threaded=False).close()
     assert kept.value
 
 
@@ -232,7 +232,7 @@ def test_the_thread_moves_patterns_on_and_survives_what_goes_wrong(
 ) -> None:
     dark = threading.Event()
     factory.listeners.append(lambda pin, level: dark.set() if pin == GREEN and not level else None)
-    panel = Panel(factory, gpio, PanelSettings(), SystemClock())
+    panel = Panel(gpio, PanelSettings(), factory, SystemClock())
     panel.show(Indication.READY)
     assert dark.wait(20), "the green flash ends by itself"
     panel.check()
@@ -256,7 +256,7 @@ def test_the_thread_moves_patterns_on_and_survives_what_goes_wrong(
 
 
 def test_show_is_far_within_the_time_a_wearer_may_wait(factory: BenchFactory, gpio: GpioSettings) -> None:
-    panel = Panel(factory, gpio, PanelSettings(), SystemClock())
+    panel = Panel(gpio, PanelSettings(), factory, SystemClock())
     took_ns = []
     for _ in range(200):
         panel.show(Indication.READY)
@@ -271,7 +271,7 @@ def test_show_is_far_within_the_time_a_wearer_may_wait(factory: BenchFactory, gp
 def test_a_thread_that_ended_is_noticed(
     factory: BenchFactory, gpio: GpioSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    panel = Panel(factory, gpio, PanelSettings(), SystemClock())
+    panel = Panel(gpio, PanelSettings(), factory, SystemClock())
     with monkeypatch.context() as patch:
         patch.setattr(panel._thread, "is_alive", lambda: False)
         with pytest.raises(PanelError, match="has ended"):

@@ -7,6 +7,7 @@ import queue
 import socket
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,10 @@ from agent.errors import PanelError
 from agent.panel.button import ButtonInput, open_trigger_inputs
 from agent.panel.panel import Panel
 from agent.panel.pin_client import PinChange, PinSocketClient
-from agent.panel.pin_socket import PinSocket
+from agent.panel.pin_socket import PinSocketServer
 from agent.panel.pins import BenchFactory
 from agent.settings.schema import GestureSettings, GpioSettings, PanelSettings
+from tests.unit.panel.conftest import MOCK
 
 MS = 1_000_000
 
@@ -32,8 +34,14 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(factory: BenchFactory, gpio: GpioSettings, path: Path, clock: SimulatedClock) -> Iterator[PinSocket]:
-    server = PinSocket(factory, gpio, path, clock)
+def gpio(path: Path) -> GpioSettings:
+    return replace(MOCK, bench_pin_socket_path=str(path))
+
+
+@pytest.fixture
+def server(factory: BenchFactory, gpio: GpioSettings, path: Path, clock: SimulatedClock) -> Iterator[PinSocketServer]:
+    server = PinSocketServer(gpio, factory, clock)
+    server.start()
     yield server
     server.close()
     server.close()
@@ -53,21 +61,21 @@ def edges(
         lambda pressed, at: edges.put((gpio.record_button_pin, pressed, at)),
         clock,
     )
-    inputs = open_trigger_inputs(factory, gpio, lambda *edge: edges.put(edge), clock)
+    inputs = open_trigger_inputs(factory, gpio, lambda pin, at_ns: edges.put((pin, True, at_ns)), clock)
     yield edges
     for opened in (button, *inputs):
         opened.close()
 
 
 @pytest.fixture
-def client(server: PinSocket, path: Path, clock: SimulatedClock) -> Iterator[PinSocketClient]:
+def client(server: PinSocketServer, path: Path, clock: SimulatedClock) -> Iterator[PinSocketClient]:
     assert server
     with PinSocketClient(path, sleep=lambda s: clock.advance_ns(round(s * 1000) * MS)) as client:
         yield client
 
 
 @pytest.fixture
-def raw(server: PinSocket, path: Path) -> Iterator[socket.socket]:
+def raw(server: PinSocketServer, path: Path) -> Iterator[socket.socket]:
     assert server
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(20)
@@ -121,12 +129,13 @@ def test_trigger_inputs_are_pressed_by_number(
 ) -> None:
     client.press(6)
     client.release("6")
-    assert [(pin, active) for pin, active, _ in drained(edges)] == [(6, True), (6, False)]
+    assert [(pin, active) for pin, active, _ in drained(edges)] == [(6, True)]
 
 
 def test_a_button_to_3v3_is_driven_the_other_way(factory: BenchFactory, path: Path, clock: SimulatedClock) -> None:
-    gpio = GpioSettings("mock", button_pull_up=False)
-    server = PinSocket(factory, gpio, path, clock)
+    gpio = GpioSettings("mock", button_pull_up=False, bench_pin_socket_path=str(path))
+    server = PinSocketServer(gpio, factory, clock)
+    server.start()
     with PinSocketClient(path) as client:
         client.press()
         assert client.pins()[gpio.record_button_pin] == 1
@@ -138,7 +147,7 @@ def test_a_button_to_3v3_is_driven_the_other_way(factory: BenchFactory, path: Pa
 def test_watching_tells_what_is_and_then_what_changes(
     client: PinSocketClient, factory: BenchFactory, gpio: GpioSettings, clock: SimulatedClock
 ) -> None:
-    panel = Panel(factory, gpio, PanelSettings(), clock, threaded=False)
+    panel = Panel(gpio, PanelSettings(), factory, clock, threaded=False)
     panel.show(Indication.READY)
     watching, other = client.watch(), client.watch()
     for seen in (watching, other):
@@ -209,7 +218,7 @@ def test_a_watcher_that_never_reads_is_dropped_and_the_others_are_served(
     raw: socket.socket, client: PinSocketClient, factory: BenchFactory, gpio: GpioSettings, clock: SimulatedClock
 ) -> None:
     raw.sendall(b"watch\n")
-    panel = Panel(factory, gpio, PanelSettings(), clock, threaded=False)
+    panel = Panel(gpio, PanelSettings(), factory, clock, threaded=False)
     try:
         for _ in range(60):
             for _ in range(100):
@@ -231,7 +240,12 @@ def test_pins_in_use_are_listed(raw: socket.socket) -> None:
     assert set(levels) == {"5", "6", "17", "22", "23", "24", "25", "27"}
 
 
-def test_the_socket_is_for_its_owner_only(server: PinSocket, path: Path) -> None:
+def test_a_server_that_was_never_started_closes_too(factory: BenchFactory, gpio: GpioSettings, path: Path) -> None:
+    PinSocketServer(gpio, factory, SimulatedClock()).close()
+    assert not path.exists()
+
+
+def test_the_socket_is_for_its_owner_only(server: PinSocketServer, path: Path) -> None:
     assert server
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
@@ -239,17 +253,22 @@ def test_the_socket_is_for_its_owner_only(server: PinSocket, path: Path) -> None
 def test_real_pins_are_refused(gpio: GpioSettings, path: Path, clock: SimulatedClock) -> None:
     factory = MockFactory()  # not made for the bench, as an LGPIOFactory is not
     with pytest.raises(PanelError, match="drives mock pins only"):
-        PinSocket(factory, gpio, path, clock)
+        PinSocketServer(gpio, factory, clock)
     assert not path.exists()
 
 
 def test_paths_that_cannot_be_are_sentences(
-    server: PinSocket, factory: BenchFactory, gpio: GpioSettings, tmp_path: Path, path: Path, clock: SimulatedClock
+    server: PinSocketServer,
+    factory: BenchFactory,
+    gpio: GpioSettings,
+    tmp_path: Path,
+    path: Path,
+    clock: SimulatedClock,
 ) -> None:
     assert server
     for wrong in (path, tmp_path / "missing" / "pins.sock", tmp_path / ("x" * 120)):
         with pytest.raises(PanelError, match="bench_pin_socket_path"):
-            PinSocket(factory, gpio, wrong, clock)
+            PinSocketServer(replace(gpio, bench_pin_socket_path=str(wrong)), factory, clock)
     assert path.exists(), "the one that is in use is left alone"
 
 
@@ -258,7 +277,8 @@ def test_a_socket_left_by_a_killed_process_is_replaced(
 ) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
-    server = PinSocket(factory, gpio, path, clock)
+    server = PinSocketServer(gpio, factory, clock)
+    server.start()
     with PinSocketClient(path) as client:
         client.press()
     server.close()
