@@ -124,6 +124,7 @@ def test_a_relay_that_bounces_is_one_activation(
         (pin.drive_high if pin.state is False else pin.drive_low)()
     assert seen == [0, 600 * ms]
     for opened in inputs:
+        opened.check()
         opened.close()
 
 
