@@ -96,3 +96,9 @@ class VerificationFailed(BodycamError):
     """The evidence does not verify; the findings say why."""
 
     exit_code = 1
+
+
+class EvidenceNotFound(BodycamError):
+    """There is no vault, package or recording where one was named."""
+
+    exit_code = 66

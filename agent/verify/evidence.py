@@ -1,0 +1,78 @@
+"""What was handed over: a whole vault, or an evidence package of one recording."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.errors import EvidenceNotFound
+from agent.vault.layout import INIT_NAME, RECORDING_JSON_NAME
+from agent.verify.evidence_file import RECORDING_ID, is_plain_folder, read_plain
+
+SUMS_NAME = "SHA256SUMS"
+README_NAME = "README.txt"
+_MAX_RECORDING_JSON_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Where things lie. packaged_id: the recording that a package holds; None for a vault."""
+
+    root: Path
+    is_package: bool
+    packaged_id: str | None = None
+
+    @property
+    def journal(self) -> Path:
+        """Folder of the journal or its extract."""
+        return self.root / "journal"
+
+    @property
+    def device(self) -> Path:
+        """Folder of the certificates."""
+        return self.root / "device"
+
+    @property
+    def recordings(self) -> Path:
+        """A vault's folder of recordings."""
+        return self.root / "recordings"
+
+    def recording(self, recording_id: str) -> Path:
+        """Folder of one recording's media."""
+        return self.root if self.is_package else self.recordings / recording_id
+
+
+def is_package(path: Path) -> bool:
+    """Whether a folder looks like an evidence package, whole or not."""
+    return is_plain_folder(path / "journal") and any(
+        (path / name).exists() for name in (SUMS_NAME, INIT_NAME, RECORDING_JSON_NAME, README_NAME)
+    )
+
+
+def locate(path: Path) -> Evidence:
+    """What lies at a path. Raises EvidenceNotFound."""
+    if not path.exists():
+        raise EvidenceNotFound(f"There is nothing at {path}; name a vault or an evidence package.")
+    if is_plain_folder(path / "recordings") or (is_plain_folder(path / "journal") and not is_package(path)):
+        return Evidence(path, is_package=False)
+    if is_package(path):
+        return Evidence(path, is_package=True, packaged_id=_packaged_id(path))
+    if path.parent.name == "recordings":
+        raise EvidenceNotFound(
+            f"{path} is one recording inside a vault, which only the vault's journal vouches for; name the vault: "
+            f"{path.parent.parent}."
+        )
+    raise EvidenceNotFound(
+        f"{path} is neither a vault (journal/, recordings/, device/) nor an evidence package (init.mp4, journal/, "
+        "device/, SHA256SUMS)."
+    )
+
+
+def _packaged_id(path: Path) -> str | None:
+    """Which recording a package says it holds. Only a claim: its files must then be that recording's."""
+    try:
+        claimed = json.loads(read_plain(path / RECORDING_JSON_NAME, _MAX_RECORDING_JSON_BYTES))["recording_id"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        claimed = path.name
+    return claimed if isinstance(claimed, str) and RECORDING_ID.fullmatch(claimed) else None

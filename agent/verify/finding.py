@@ -1,0 +1,179 @@
+"""What a check can find: codes for machines, sentences for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+MAX_SAME_FINDINGS = 10
+
+
+class Severity(StrEnum):
+    """fail: the evidence is not what was signed. warn: a person must judge it. note: as designed, and worth knowing."""
+
+    FAIL = "fail"
+    WARN = "warn"
+    NOTE = "note"
+
+
+class Code(StrEnum):
+    """Every kind of finding. Codes are stable: programs may build on them; `meaning` says what one stands for."""
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    JOURNAL_MISSING = "JOURNAL_MISSING", "There are no journal files, so nothing can be checked."
+    JOURNAL_FILE_MISSING = (
+        "JOURNAL_FILE_MISSING",
+        "A journal file is absent, shorter than the next one says, or renamed.",
+    )
+    JOURNAL_LINE_BAD = "JOURNAL_LINE_BAD", "A journal line is no record."
+    JOURNAL_SEQ = "JOURNAL_SEQ", "Record numbers do not follow on one another."
+    JOURNAL_CHAIN_BROKEN = "JOURNAL_CHAIN_BROKEN", "A record does not hold the hash of the one before it."
+    JOURNAL_UNFINISHED = "JOURNAL_UNFINISHED", "The newest journal file ends in an unfinished line."
+    JOURNAL_LEFTOVER = "JOURNAL_LEFTOVER", "A NAME.partN file of an interrupted write; no part of the journal."
+    TORN_TAIL = "TORN_TAIL", "Bytes behind a journal file's chained part, as the next file says."
+    TORN_TAIL_MISMATCH = (
+        "TORN_TAIL_MISMATCH",
+        "Bytes behind a journal file's chained part are not those the next file names.",
+    )
+    TORN_TAIL_RECORDS = "TORN_TAIL_RECORDS", "The bytes that were declared torn hold whole records."
+    RECORD_INVALID = (
+        "RECORD_INVALID",
+        "A record's own fields are absent, of a wrong type, or contradict another record.",
+    )
+    RECORD_TYPE_UNKNOWN = "RECORD_TYPE_UNKNOWN", "Records of types that this version does not know."
+    RECORDS_LOST = "RECORDS_LOST", "The camera says that it could not keep some records."
+    SIGNATURE_BAD = "SIGNATURE_BAD", "A signature does not fit its record."
+    SIGNATURE_PENDING = "SIGNATURE_PENDING", "Records without own signature that a later signed record covers."
+    SIGNATURE_UNCOVERED = "SIGNATURE_UNCOVERED", "Records that no signature covers."
+    CERT_UNKNOWN = "CERT_UNKNOWN", "The certificate that a journal file names is not in device/chain.pem."
+    CERT_CHAIN = "CERT_CHAIN", "A device certificate does not lead to a trusted root or is unfit."
+    CERT_CHANGED = "CERT_CHANGED", "The journal goes on under another certificate or device name."
+    CERT_NAME = "CERT_NAME", "The certificate is for another device than the journal names."
+    ROOT_FROM_EVIDENCE = (
+        "ROOT_FROM_EVIDENCE",
+        "The root certificate came with the evidence; origin is not proved by it.",
+    )
+    ROOT_ABSENT = "ROOT_ABSENT", "There is no root certificate to judge the origin by."
+    TIME_OUTSIDE_CERTIFICATE = "TIME_OUTSIDE_CERTIFICATE", "Records claim times outside the certificate's validity."
+    TIME_BACKWARDS = "TIME_BACKWARDS", "The boot clock goes back between two records of one boot."
+    TIME_STEP = "TIME_STEP", "Wall time jumped against the boot clock."
+    TIME_UNSYNCHRONISED = "TIME_UNSYNCHRONISED", "A recording's wall time comes from a clock that nothing disciplined."
+    RECORDING_MISSING = "RECORDING_MISSING", "The journal vouches for a recording whose folder is gone."
+    RECORDING_UNRECORDED = "RECORDING_UNRECORDED", "A recording's folder is there and no record names it."
+    RECORDING_UNCLOSED = "RECORDING_UNCLOSED", "A recording has no closing record: still running, or cut off."
+    RECORDING_TOTALS = "RECORDING_TOTALS", "A closing record's totals are not the sums of what it closes."
+    RECORDING_EMPTY = "RECORDING_EMPTY", "A recording ended before anything of it was on flash."
+    RECOVERED = "RECOVERED", "A recording was cut off and sealed at the next start, as it lay."
+    GAP = "GAP", "Frames that the camera could not keep, as it says itself."
+    PRE_EVENT_SHORT = "PRE_EVENT_SHORT", "Less pre-event than configured, as the camera says itself."
+    MEDIA_TIME = "MEDIA_TIME", "A fragment does not begin where the one before it ended, and no gap says why."
+    INIT_HASH = "INIT_HASH", "init.mp4 is absent or not the one that was signed."
+    SEGMENT_MISSING = "SEGMENT_MISSING", "A segment that the journal vouches for is absent or not a plain file."
+    SEGMENT_SIZE = "SEGMENT_SIZE", "A segment is shorter or longer than its record says."
+    SEGMENT_HASH = "SEGMENT_HASH", "A segment's bytes are not those that were sealed."
+    CHECKPOINT_HASH = "CHECKPOINT_HASH", "A segment's bytes up to a checkpoint are not those that were signed."
+    FRAGMENT_DISAGREES = "FRAGMENT_DISAGREES", "A fragment says other times or counts than its checkpoint."
+    FRAGMENT_COUNT = "FRAGMENT_COUNT", "A segment record's counts are not those of its checkpoints or fragments."
+    UNSIGNED_BYTES = "UNSIGNED_BYTES", "Bytes behind the last checkpoint: not signed, or signed only at recovery."
+    FILE_NAME = "FILE_NAME", "A record names a file in a way that could lead elsewhere; it was not opened."
+    FILE_UNKNOWN = "FILE_UNKNOWN", "A file that no record names."
+    FILE_UNREADABLE = "FILE_UNREADABLE", "A file could not be read to its end."
+    PACKAGE_INCOMPLETE = "PACKAGE_INCOMPLETE", "An evidence package lacks a part that every package has."
+    PACKAGE_SUM = "PACKAGE_SUM", "A file of a package is not the one in its SHA256SUMS."
+    EXTRACT = "EXTRACT", "A package holds a part of the journal: what lies outside of it is not proved by it."
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing found. subject: the file or record it is about. recording_id: whose verdict it touches, if one's.
+
+    at, until: which journal lines (counted through all files) it is about, None when it is about no particular ones.
+    """
+
+    code: Code
+    severity: Severity
+    subject: str
+    sentence: str
+    recording_id: str | None = None
+    at: int | None = None
+    until: int | None = None
+
+    def to_json(self) -> dict[str, str | None]:
+        """For programs."""
+        return {
+            "code": self.code.value,
+            "severity": self.severity.value,
+            "subject": self.subject,
+            "sentence": self.sentence,
+            "recording_id": self.recording_id,
+        }
+
+
+class Findings:
+    """Collects findings; of many alike it keeps the first few and counts the rest, so that memory stays bounded."""
+
+    def __init__(self) -> None:
+        self._found: list[Finding] = []
+        self._counts: dict[tuple[Code, Severity, str | None], int] = {}
+
+    def add(
+        self,
+        code: Code,
+        severity: Severity,
+        subject: str,
+        sentence: str,
+        *,
+        recording_id: str | None = None,
+        at: int | None = None,
+        until: int | None = None,
+    ) -> None:
+        """Take one finding; `until` defaults to `at`."""
+        key = (code, severity, recording_id)
+        self._counts[key] = self._counts.get(key, 0) + 1
+        if self._counts[key] <= MAX_SAME_FINDINGS:
+            self._found.append(
+                Finding(code, severity, subject, sentence, recording_id, at, at if until is None else until)
+            )
+
+    def fail(
+        self,
+        code: Code,
+        subject: str,
+        sentence: str,
+        *,
+        recording_id: str | None = None,
+        at: int | None = None,
+        until: int | None = None,
+    ) -> None:
+        """Take one that refutes the evidence."""
+        self.add(code, Severity.FAIL, subject, sentence, recording_id=recording_id, at=at, until=until)
+
+    def warn(
+        self, code: Code, subject: str, sentence: str, *, recording_id: str | None = None, at: int | None = None
+    ) -> None:
+        """Take one that a person must judge."""
+        self.add(code, Severity.WARN, subject, sentence, recording_id=recording_id, at=at)
+
+    def note(
+        self, code: Code, subject: str, sentence: str, *, recording_id: str | None = None, at: int | None = None
+    ) -> None:
+        """Take one that is as designed."""
+        self.add(code, Severity.NOTE, subject, sentence, recording_id=recording_id, at=at)
+
+    def all(self) -> list[Finding]:
+        """What was found, in order; where findings were only counted, one more says how many."""
+        found = list(self._found)
+        for (code, severity, recording_id), count in self._counts.items():
+            if more := max(0, count - MAX_SAME_FINDINGS):
+                sentence = f"{more} more of this kind were found and are not listed."
+                # A counted one may lie anywhere, so it touches the verdict of everything.
+                found.append(Finding(code, severity, "more", sentence, recording_id))
+        return found

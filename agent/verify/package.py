@@ -1,0 +1,91 @@
+"""What only an evidence package has: SHA256SUMS over everything in it, and nothing besides."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent.verify.evidence import SUMS_NAME, Evidence
+from agent.verify.evidence_file import open_plain, read_plain
+from agent.verify.finding import Code, Findings
+from agent.verify.segments import CHUNK_BYTES, FileSum
+
+MAX_SUMS_BYTES = 16 << 20
+_SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)?)")
+_STUB = re.compile(r"\..+\.part")
+
+
+def check_sums(evidence: Evidence, media: dict[str, FileSum], findings: Findings) -> None:
+    """Compare every file with SHA256SUMS. `media`: files that were hashed already, by name."""
+    listed = _read_sums(evidence.root / SUMS_NAME, findings)
+    if listed is None:
+        return
+    present = set(_files(evidence.root, findings))
+    for name in sorted(present - listed.keys() - {SUMS_NAME}):
+        if _STUB.fullmatch(name.rpartition("/")[2]):
+            findings.note(
+                Code.FILE_UNKNOWN, name, f"{name} is left over from an interrupted copy and is no part of it."
+            )
+        else:
+            _fail(evidence, findings, Code.FILE_UNKNOWN, name, f"{name} is in the package but not in {SUMS_NAME}.")
+    for name, sha256 in listed.items():
+        if name not in present:
+            _fail(evidence, findings, Code.PACKAGE_SUM, name, f"{name} is in {SUMS_NAME} but not in the package.")
+            continue
+        found = media[name].sha256 if name in media else _sha256(evidence.root / name)
+        if found != sha256:
+            what = "cannot be read" if found is None else f"is not the file that {SUMS_NAME} was made of"
+            _fail(evidence, findings, Code.PACKAGE_SUM, name, f"{name} {what}.")
+
+
+def _fail(evidence: Evidence, findings: Findings, code: Code, name: str, sentence: str) -> None:
+    findings.fail(code, name, sentence, recording_id=evidence.packaged_id)
+
+
+def _read_sums(path: Path, findings: Findings) -> dict[str, str] | None:
+    try:
+        lines = read_plain(path, MAX_SUMS_BYTES).decode("ascii").splitlines(keepends=True)
+    except FileNotFoundError:
+        findings.fail(
+            Code.PACKAGE_INCOMPLETE,
+            SUMS_NAME,
+            f"The package has no {SUMS_NAME}, which is written last: copying it was interrupted. Offload it again.",
+        )
+        return None
+    except (OSError, ValueError) as error:
+        findings.fail(Code.PACKAGE_SUM, SUMS_NAME, f"{SUMS_NAME} cannot be read: {error}.")
+        return None
+    listed: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        match = _SUM_LINE.fullmatch(line.removesuffix("\n"))
+        if match is None or not line.endswith("\n") or match[2] in listed:
+            findings.fail(
+                Code.PACKAGE_SUM, f"{SUMS_NAME} line {number}", f"Line {number} of {SUMS_NAME} is not a file's hash."
+            )
+            continue
+        listed[match[2]] = match[1]
+    return listed
+
+
+def _files(root: Path, findings: Findings) -> Iterator[str]:
+    for folder, folders, names in os.walk(root, followlinks=False):
+        inner = Path(folder).relative_to(root)
+        if len(inner.parts) >= 1:
+            for name in folders:
+                findings.fail(Code.FILE_UNKNOWN, str(inner / name), f"{inner / name} is a folder that no package has.")
+            folders.clear()
+        yield from (str(inner / name) for name in names)
+
+
+def _sha256(path: Path) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        with open_plain(path) as file:
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
+    except OSError:
+        return None
+    return digest.hexdigest()

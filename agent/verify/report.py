@@ -1,0 +1,129 @@
+"""The outcome of a check: a verdict for each recording, and every finding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from agent.verify.finding import Finding, Severity
+
+
+class Verdict(StrEnum):
+    """VERIFIED: closed, complete, unchanged, signed. SO_FAR: not closed; what is checkpointed is. FAILED: neither."""
+
+    VERIFIED = "verified"
+    SO_FAR = "verified-so-far"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingReport:
+    """One recording. start_utc_ns: claimed wall time of its first frame, None when it was never opened.
+
+    marker_ms: media times of the wearer's markers. bytes: of media that signatures cover.
+    """
+
+    recording_id: str
+    verdict: Verdict
+    closed: bool
+    recovered: bool
+    stop_reason: str | None
+    frames: int
+    duration_ms: int
+    bytes: int
+    start_utc_ns: int | None
+    clock_source: str | None
+    configured_pre_event_ms: int | None
+    actual_pre_event_ms: int | None
+    marker_ms: tuple[int, ...]
+    gaps: int
+    linked_from: str | None
+
+    @property
+    def start_utc(self) -> datetime | None:
+        """Claimed wall time of the first frame."""
+        if self.start_utc_ns is None:
+            return None
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self.start_utc_ns // 1000)
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        start = self.start_utc
+        return {
+            "recording_id": self.recording_id,
+            "verdict": self.verdict.value,
+            "closed": self.closed,
+            "recovered": self.recovered,
+            "stop_reason": self.stop_reason,
+            "frames": self.frames,
+            "duration_ms": self.duration_ms,
+            "bytes": self.bytes,
+            "start_utc_claimed": start.isoformat().replace("+00:00", "Z") if start else None,
+            "clock_source": self.clock_source,
+            "configured_pre_event_ms": self.configured_pre_event_ms,
+            "actual_pre_event_ms": self.actual_pre_event_ms,
+            "marker_ms": list(self.marker_ms),
+            "gaps": self.gaps,
+            "linked_from": self.linked_from,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateReport:
+    """A certificate that signed. fingerprint: SHA-256 of its DER as openssl prints it."""
+
+    subject: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that was found about one vault or package. kind: "vault" or "package".
+
+    root_given: whether the origin was judged against a root that the examiner brought.
+    """
+
+    path: Path
+    kind: str
+    device_id: str | None
+    certificates: tuple[CertificateReport, ...]
+    root_given: bool
+    journal_files: int
+    records: int
+    first_seq: int | None
+    last_seq: int | None
+    head_sha256: str | None
+    recordings: tuple[RecordingReport, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """True when nothing refutes the evidence."""
+        return not any(finding.severity is Severity.FAIL for finding in self.findings)
+
+    def findings_of(self, recording_id: str | None) -> list[Finding]:
+        """Findings about one recording, or (None) about none in particular."""
+        return [finding for finding in self.findings if finding.recording_id == recording_id]
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "path": str(self.path),
+            "kind": self.kind,
+            "ok": self.ok,
+            "device_id": self.device_id,
+            "certificates": [{"subject": c.subject, "sha256_fingerprint": c.fingerprint} for c in self.certificates],
+            "root_given": self.root_given,
+            "journal": {
+                "files": self.journal_files,
+                "records": self.records,
+                "first_seq": self.first_seq,
+                "last_seq": self.last_seq,
+                "head_sha256": self.head_sha256,
+            },
+            "recordings": [recording.to_json() for recording in self.recordings],
+            "findings": [finding.to_json() for finding in self.findings],
+        }

@@ -1,0 +1,259 @@
+"""Who signed: every record's signature, what it covers, and where the certificate leads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.x509.oid import NameOID
+
+from agent.errors import CmsError, DeviceKeyError
+from agent.trust.certificates import check_chain, fingerprint_hex, parse_chain
+from agent.trust.cms import verify_detached
+from agent.vault.layout import CHAIN_NAME, ROOT_NAME
+from agent.verify.evidence_file import read_plain
+from agent.verify.fields import FieldError, Fields
+from agent.verify.finding import Code, Findings
+from agent.verify.journal import JournalLine
+
+MAX_PEM_BYTES = 1 << 20
+MAX_CERTIFICATES = 64
+
+
+@dataclass(slots=True)
+class _Key:
+    """One certificate that journal files name, and the claimed times of what was signed under it."""
+
+    certificate: x509.Certificate
+    first: datetime | None = None
+    last: datetime | None = None
+
+
+class SignatureCheck:
+    """Takes journal lines in order. Afterwards `finish`, then the properties."""
+
+    def __init__(self, device: Path, roots: Sequence[x509.Certificate] | None, findings: Findings) -> None:
+        """device: the folder with chain.pem and root.pem. roots: what the examiner trusts, None when they gave none."""
+        self._findings = findings
+        self._bundle = self._read(device / CHAIN_NAME, required=True)
+        self.root_given = roots is not None
+        self._roots = tuple(roots) if roots is not None else self._read(device / ROOT_NAME, required=False)
+        self._keys: dict[str, _Key] = {}
+        self._key: _Key | None = None
+        self._unknown: set[str] = set()
+        self.device_id: str | None = None
+        self._pending_from: int | None = None
+        self._pending = 0
+        self._pending_total = 0
+        self.signed = 0
+
+    @property
+    def certificates(self) -> list[x509.Certificate]:
+        """The device certificates whose signatures were found, in order of first use."""
+        return [key.certificate for key in self._keys.values()]
+
+    @property
+    def uncovered_from(self) -> int | None:
+        """Ordinal of the first line at the end that no signature covers, or None."""
+        return self._pending_from
+
+    @property
+    def uncovered(self) -> int:
+        """How many lines at the end no signature covers."""
+        return self._pending
+
+    def take(self, line: JournalLine) -> None:
+        """Check one line's signature, and remember what no signature covers yet."""
+        if not line.unbroken and self._pending_from is not None:
+            # A signature covers what is before it through the chain only, and the chain ends here.
+            self._findings.fail(
+                Code.SIGNATURE_UNCOVERED,
+                line.place,
+                f"{self._pending} record(s) before {line.place} have no signature, and the chain that would cover them "
+                "is broken here.",
+                at=self._pending_from,
+                until=line.ordinal - 1,
+            )
+            self._pending_from, self._pending = None, 0
+        if line.record.type == "journal-open":
+            self._opened(line)
+        if line.record.signature is not None and self._is_good(line, line.record.signature):
+            self.signed += 1
+            self._pending_total += self._pending
+            self._pending_from, self._pending = None, 0
+            return
+        if self._pending_from is None:
+            self._pending_from = line.ordinal
+        self._pending += 1
+
+    def finish(self) -> None:
+        """Judge certificates, once all of the journal has been taken."""
+        if self._pending_total:
+            self._findings.note(
+                Code.SIGNATURE_PENDING,
+                "journal",
+                f"{self._pending_total} record(s) were written without a signature of their own because the signer was "
+                "busy; signed records after them cover them.",
+            )
+        if self._keys and not self.root_given:
+            if self._roots:
+                self._findings.note(
+                    Code.ROOT_FROM_EVIDENCE,
+                    f"device/{ROOT_NAME}",
+                    "The root certificate was taken from the evidence itself, where anyone could have put it; get the "
+                    "department's own and give it with --root ROOT.pem.",
+                )
+            else:
+                self._findings.warn(
+                    Code.ROOT_ABSENT,
+                    f"device/{ROOT_NAME}",
+                    "There is no root certificate, so nothing says whose camera this is; give it with --root ROOT.pem.",
+                )
+        for key in self._keys.values():
+            self._judge(key)
+
+    def _read(self, path: Path, *, required: bool) -> tuple[x509.Certificate, ...]:
+        subject = f"device/{path.name}"
+        try:
+            certificates = parse_chain(read_plain(path, MAX_PEM_BYTES), subject)
+            if len(certificates) > MAX_CERTIFICATES:
+                raise DeviceKeyError(f"{subject} holds {len(certificates)} certificates, far more than any chain.")
+        except FileNotFoundError:
+            if required:
+                self._findings.fail(Code.CERT_UNKNOWN, subject, f"{subject} is gone, so no signature can be checked.")
+            return ()
+        except OSError as error:
+            self._findings.fail(Code.CERT_UNKNOWN, subject, f"{subject} cannot be read: {error.strerror}.")
+            return ()
+        except DeviceKeyError as error:
+            self._findings.fail(Code.CERT_UNKNOWN, subject, str(error))
+            return ()
+        return certificates
+
+    def _opened(self, line: JournalLine) -> None:
+        try:
+            fields = Fields(line.record.fields)
+            sha256, device_id = fields.sha256("certificate_sha256"), fields.text("device_id")
+        except FieldError as error:
+            self._key = None
+            self._findings.fail(Code.RECORD_INVALID, line.place, f"{line.place}: {error}.", at=line.ordinal)
+            return
+        before, self._key = self._key, self._find(sha256, line)
+        if self.device_id is not None and self.device_id != device_id:
+            self._findings.warn(
+                Code.CERT_CHANGED,
+                line.place,
+                f"From here on the camera calls itself {device_id[:80]!r}; before it was {self.device_id[:80]!r}.",
+                at=line.ordinal,
+            )
+        elif before is not None and self._key is not None and before is not self._key:
+            self._findings.note(
+                Code.CERT_CHANGED, line.place, "From here on another certificate signs.", at=line.ordinal
+            )
+        self.device_id = device_id
+        if self._key is not None and (name := _common_name(self._key.certificate)) != device_id:
+            self._findings.warn(
+                Code.CERT_NAME,
+                line.place,
+                f"The journal names the camera {device_id[:80]!r}, its certificate is for {name!r}.",
+                at=line.ordinal,
+            )
+
+    def _find(self, sha256: str, line: JournalLine) -> _Key | None:
+        if sha256 in self._keys:
+            return self._keys[sha256]
+        for certificate in self._bundle:
+            if fingerprint_hex(certificate) == sha256:
+                self._keys[sha256] = _Key(certificate)
+                return self._keys[sha256]
+        if sha256 not in self._unknown and len(self._unknown) < MAX_CERTIFICATES:
+            self._unknown.add(sha256)
+            self._findings.fail(
+                Code.CERT_UNKNOWN,
+                line.place,
+                f"{line.file} names the certificate {sha256}, which is not in device/{CHAIN_NAME}; its signatures "
+                "cannot be checked.",
+                at=line.ordinal,
+            )
+        return None
+
+    def _is_good(self, line: JournalLine, signature: bytes) -> bool:
+        if self._key is None:
+            return False  # reported with the file's first record
+        try:
+            verify_detached(signature, line.record.json_bytes, (self._key.certificate,))
+        except CmsError as error:
+            self._findings.fail(
+                Code.SIGNATURE_BAD,
+                line.place,
+                f"Record {line.record.seq} at {line.place}: {error}",
+                recording_id=_recording_id(line),
+                at=line.ordinal,
+            )
+            return False
+        try:
+            claimed = Fields(line.record.fields).utc()
+        except FieldError as error:
+            self._findings.fail(Code.RECORD_INVALID, line.place, f"{line.place}: {error}.", at=line.ordinal)
+            return True
+        self._key.first = min(self._key.first or claimed, claimed)
+        self._key.last = max(self._key.last or claimed, claimed)
+        return True
+
+    def _judge(self, key: _Key) -> None:
+        path = self._path_from(key.certificate)
+        roots = self._roots or (() if self.root_given else (path[-1],))
+        # The shape of the chain is judged at a moment when all of it was valid; claimed times are judged apart, because
+        # a camera whose clock was not set signs with a sound key all the same.
+        moment = max(certificate.not_valid_before_utc for certificate in path)
+        moment = max([moment, *(root.not_valid_before_utc for root in roots if root not in path)])
+        subject = f"device/{CHAIN_NAME}"
+        for problem in check_chain(path, roots, moment.astimezone(UTC)):
+            self._findings.fail(Code.CERT_CHAIN, subject, problem)
+        begin, end = key.certificate.not_valid_before_utc, key.certificate.not_valid_after_utc
+        if key.first is not None and key.first < begin:
+            self._findings.warn(
+                Code.TIME_OUTSIDE_CERTIFICATE,
+                subject,
+                f"Records claim times from {key.first:%Y-%m-%d %H:%M:%S} UTC on, before their certificate became valid "
+                f"({begin:%Y-%m-%d %H:%M:%S}): the camera's clock was wrong then, or the certificate's maker's.",
+            )
+        if key.last is not None and key.last > end:
+            self._findings.fail(
+                Code.TIME_OUTSIDE_CERTIFICATE,
+                subject,
+                f"Records claim times up to {key.last:%Y-%m-%d %H:%M:%S} UTC, after their certificate expired "
+                f"({end:%Y-%m-%d %H:%M:%S}).",
+            )
+
+    def _path_from(self, certificate: x509.Certificate) -> list[x509.Certificate]:
+        """The certificate and its issuers as far as the bundle has them."""
+        path = [certificate]
+        while issuer := next((found for found in self._bundle if found not in path and _issued(path[-1], found)), None):
+            path.append(issuer)
+        return path
+
+
+def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _common_name(certificate: x509.Certificate) -> str | None:
+    try:
+        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except ValueError:
+        return None
+    return str(names[0].value) if names else None
+
+
+def _recording_id(line: JournalLine) -> str | None:
+    value = line.record.fields.get("recording_id")
+    return value if isinstance(value, str) else None

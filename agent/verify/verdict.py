@@ -1,0 +1,48 @@
+"""From findings to a verdict on each recording."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent.clock import NS_PER_MS
+from agent.media.units import VIDEO_TIMESCALE_90K
+from agent.verify.finding import Finding, Severity
+from agent.verify.recording import RecordingCheck
+from agent.verify.report import RecordingReport, Verdict
+
+
+def _touches(finding: Finding, check: RecordingCheck) -> bool:
+    if finding.recording_id is not None:
+        return finding.recording_id == check.recording_id
+    if finding.at is None or finding.until is None:
+        return True
+    # What an unclosed recording still had to come may have been taken out anywhere behind it.
+    ends_before = check.closed and finding.at > check.last_ordinal
+    return not ends_before and finding.until >= (check.first_ordinal or 0)
+
+
+def recording_report(check: RecordingCheck, findings: Sequence[Finding]) -> RecordingReport:
+    """One recording's part of the report. A fault of the journal refutes only recordings whose records it touches."""
+    failed = any(finding.severity is Severity.FAIL and _touches(finding, check) for finding in findings)
+    opened = check.opened
+    return RecordingReport(
+        recording_id=check.recording_id,
+        verdict=Verdict.FAILED if failed else Verdict.VERIFIED if check.closed else Verdict.SO_FAR,
+        closed=check.closed,
+        recovered=check.recovered,
+        stop_reason=check.stop_reason,
+        frames=check.frames,
+        duration_ms=check.end_media_90k * 1000 // VIDEO_TIMESCALE_90K,
+        bytes=check.vouched_bytes,
+        start_utc_ns=opened.start_utc_ns if opened else None,
+        clock_source=opened.clock_source if opened else None,
+        configured_pre_event_ms=opened.configured_pre_event_ms if opened else None,
+        actual_pre_event_ms=opened.actual_pre_event_ms if opened else None,
+        marker_ms=tuple(
+            (boottime_ns - opened.origin_boottime_ns) // NS_PER_MS for boottime_ns in check.marker_boottimes_ns
+        )
+        if opened
+        else (),
+        gaps=check.totals.gaps,
+        linked_from=opened.linked_from if opened else None,
+    )

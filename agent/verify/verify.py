@@ -1,0 +1,306 @@
+"""Checks a vault or an evidence package from its files alone: reads only, needs no daemon, believes nothing.
+
+Memory does not grow with the media or the journal, only with the number of recordings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+
+from agent.media.units import VIDEO_TIMESCALE_90K
+from agent.trust.certificates import fingerprint_text
+from agent.vault.layout import RECORDING_JSON_NAME
+from agent.vault.record import Record
+from agent.verify.evidence import Evidence, locate
+from agent.verify.evidence_file import (
+    JOURNAL_NAME,
+    SEGMENT_NAME,
+    is_plain_folder,
+    names_in,
+)
+from agent.verify.fields import FieldError
+from agent.verify.finding import Code, Findings, Severity
+from agent.verify.folders import check_folder, check_unrecorded
+from agent.verify.journal import JournalLine, JournalReader
+from agent.verify.media_thread import MediaThread
+from agent.verify.package import check_sums
+from agent.verify.recording import RecordingCheck, UnsafeNameError
+from agent.verify.report import CertificateReport, Report
+from agent.verify.segments import MediaJob
+from agent.verify.signatures import SignatureCheck
+from agent.verify.times import TimeCheck
+from agent.verify.verdict import recording_report
+
+Progress = Callable[[int, int], None]
+
+KNOWN_TYPES = frozenset(
+    {
+        "journal-open", "boot", "config", "clock", "ready", "trigger", "trigger-pending", "recording-open",
+        "checkpoint", "segment", "gap", "marker", "stop", "recording-close", "records-lost", "fault", "fault-cleared",
+        "offload", "shutdown",
+    }
+)  # fmt: skip
+
+
+def verify_path(
+    path: Path, *, roots: Sequence[x509.Certificate] | None = None, progress: Progress | None = None
+) -> Report:
+    """Check everything under `path`, a vault or an evidence package.
+
+    roots: certificates the examiner trusts; None takes the one that lies in the evidence, which proves no origin.
+    progress(done_bytes, all_bytes): called in another thread as media is hashed.
+    Raises EvidenceNotFound when there is neither; whatever is wrong with what there is becomes findings.
+    """
+    return _Verification(locate(path), roots, progress).run()
+
+
+@dataclass(slots=True)
+class _Ends:
+    """First and last record that was read."""
+
+    first: Record | None = None
+    last: Record | None = None
+    count: int = 0
+
+
+class _Verification:
+    def __init__(self, evidence: Evidence, roots: Sequence[x509.Certificate] | None, progress: Progress | None) -> None:
+        self._evidence = evidence
+        self._findings = Findings()
+        # Before the journal is read: a recording that begins in between is then not taken for an unknown one.
+        self._folders = [] if evidence.is_package else names_in(evidence.recordings)
+        self._journal_before = self._journal_state()
+        self._done_bytes = 0
+        self._progress = progress
+        self._all_bytes = self._media_bytes() if progress else 0
+        self._media = MediaThread(self._hashed, keep_sums=evidence.is_package)
+        self._signatures = SignatureCheck(evidence.device, roots, self._findings)
+        self._times = TimeCheck(self._findings)
+        self._recordings: dict[str, RecordingCheck] = {}
+        self._others: set[str] = set()
+        self._unknown_types: dict[str, int] = {}
+        self._ends = _Ends()
+
+    def run(self) -> Report:
+        reader = JournalReader(self._evidence.journal, self._findings, extract=self._evidence.is_package)
+        with self._media:
+            for line in reader:
+                self._take(line)
+            for recording in self._recordings.values():
+                recording.finish()
+        if not reader.files:
+            self._no_journal()
+        self._signatures.finish()
+        self._finish_journal()
+        self._check_coverage()
+        for recording in self._recordings.values():
+            self._check_closed(recording)
+            check_folder(self._evidence, recording, self._findings)
+        if self._evidence.is_package:
+            self._check_package()
+        else:
+            writing = self._journal_state() != self._journal_before
+            unrecorded = [name for name in self._folders if name not in self._recordings]
+            check_unrecorded(unrecorded, self._findings, writing=writing)
+        return self._report(reader)
+
+    def _hashed(self, count: int) -> None:
+        self._done_bytes += count
+        if self._progress is not None:
+            self._progress(self._done_bytes, self._all_bytes)
+
+    def _journal_state(self) -> list[tuple[str, int]]:
+        """Names and sizes: when they differ afterwards, the camera was writing meanwhile."""
+        names = [name for name in names_in(self._evidence.journal) if JOURNAL_NAME.fullmatch(name)]
+        return [(name, (self._evidence.journal / name).lstat().st_size) for name in names[-1:]]
+
+    def _media_bytes(self) -> int:
+        folders = (
+            [self._evidence.root]
+            if self._evidence.is_package
+            else [self._evidence.recordings / f for f in self._folders]
+        )
+        return sum(
+            (folder / name).lstat().st_size
+            for folder in folders
+            if is_plain_folder(folder)
+            for name in names_in(folder)
+            if SEGMENT_NAME.fullmatch(name)
+        )
+
+    def _take(self, line: JournalLine) -> None:
+        record = line.record
+        self._ends.first = self._ends.first or record
+        self._ends.last = record
+        self._ends.count += 1
+        self._signatures.take(line)
+        recording_id = record.fields.get("recording_id")
+        try:
+            self._times.take(line)
+            if record.type not in KNOWN_TYPES:
+                self._unknown_types[record.type[:40]] = self._unknown_types.get(record.type[:40], 0) + 1
+            elif record.type == "records-lost":
+                self._findings.warn(
+                    Code.RECORDS_LOST,
+                    line.place,
+                    f"The camera says that {record.fields.get('records')} records could not be kept before this one.",
+                    at=line.ordinal,
+                )
+            if "recording_id" in record.fields:
+                self._take_recording(record, recording_id, line.ordinal)
+        except FieldError as error:
+            code = Code.FILE_NAME if isinstance(error, UnsafeNameError) else Code.RECORD_INVALID
+            self._findings.fail(
+                code,
+                line.place,
+                f"Record {record.seq} ({record.type[:40]}) at {line.place} cannot be right: {error}.",
+                recording_id=recording_id if isinstance(recording_id, str) else None,
+                at=line.ordinal,
+            )
+
+    def _take_recording(self, record: Record, recording_id: object, ordinal: int) -> None:
+        if not isinstance(recording_id, str):
+            raise FieldError("its recording_id is no text")
+        if self._evidence.is_package and recording_id != self._evidence.packaged_id:
+            self._others.add(recording_id)
+            return
+        if recording_id not in self._recordings:
+            if record.type == "offload":
+                return  # a receipt for what an extract does not hold
+            self._recordings[recording_id] = RecordingCheck(recording_id, self._findings, self._media_job)
+        self._recordings[recording_id].take(record, ordinal)
+
+    def _media_job(self, job: MediaJob) -> None:
+        folder = self._evidence.recording(job.recording_id)
+        if is_plain_folder(folder):  # a folder that is gone is one finding and not one for each file
+            self._media.put(job, folder / job.name)
+
+    def _no_journal(self) -> None:
+        if self._evidence.is_package or self._folders:
+            self._findings.fail(
+                Code.JOURNAL_MISSING, "journal", "There is no journal, so nothing vouches for any of these files."
+            )
+        else:
+            self._findings.note(
+                Code.JOURNAL_MISSING, "journal", "There is no journal and no recording: nothing ran yet."
+            )
+
+    def _finish_journal(self) -> None:
+        if self._unknown_types:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self._unknown_types.items())[:20])
+            self._findings.note(
+                Code.RECORD_TYPE_UNKNOWN,
+                "journal",
+                f"There are records of types that this version does not know ({kinds}); their signatures and chain "
+                "were checked, their content was not.",
+            )
+        if self._evidence.is_package and self._ends.first is not None and self._ends.last is not None:
+            self._findings.note(
+                Code.EXTRACT,
+                "journal",
+                f"The package holds records {self._ends.first.seq} to {self._ends.last.seq} of the camera's journal"
+                + (f", which also name {len(self._others)} other recording(s)" if self._others else "")
+                + "; what the camera did before and after is not proved by it.",
+            )
+
+    def _check_coverage(self) -> None:
+        start = self._signatures.uncovered_from
+        if start is None:
+            return
+        self._findings.warn(
+            Code.SIGNATURE_UNCOVERED,
+            "journal",
+            f"The last {self._signatures.uncovered} record(s) have no valid signature, nor a signed record after them.",
+            at=start,
+        )
+        for recording in self._recordings.values():
+            first, last = recording.first_ordinal or 0, recording.last_ordinal
+            if last < start:
+                continue
+            if recording.closed or first >= start:
+                self._findings.fail(
+                    Code.SIGNATURE_UNCOVERED,
+                    recording.recording_id,
+                    "No signature covers its records"
+                    + ("." if first >= start else " to the end.")
+                    + " If the camera still runs, check again in a moment.",
+                    recording_id=recording.recording_id,
+                )
+            else:
+                self._findings.warn(
+                    Code.SIGNATURE_UNCOVERED,
+                    recording.recording_id,
+                    "Its newest records are not covered by a signature yet.",
+                    recording_id=recording.recording_id,
+                )
+
+    def _check_closed(self, recording: RecordingCheck) -> None:
+        recording_id = recording.recording_id
+        if not recording.triggered and (recording.opened is not None or not recording.recovered):
+            self._findings.fail(
+                Code.PACKAGE_INCOMPLETE if self._evidence.is_package else Code.RECORD_INVALID,
+                recording_id,
+                "Its records do not begin with its trigger.",
+                recording_id=recording_id,
+            )
+        if recording.opened is not None and recording.opened.clock_source != "ntp":
+            self._findings.note(
+                Code.TIME_UNSYNCHRONISED,
+                recording_id,
+                f'Its wall time comes from a clock that the camera calls "{recording.opened.clock_source[:40]}".',
+                recording_id=recording_id,
+            )
+        if not recording.closed:
+            covered = recording.end_media_90k / VIDEO_TIMESCALE_90K
+            self._findings.add(
+                Code.RECORDING_UNCLOSED,
+                Severity.FAIL if self._evidence.is_package else Severity.WARN,
+                recording_id,
+                "It is not closed: the camera still records it, or was cut off and seals it at its next start. Up to "
+                f"its last checkpoint at {covered:.3f} s it is complete and signed."
+                if recording.end_media_90k
+                else "It was triggered and is not closed; nothing of it is signed.",
+                recording_id=recording_id,
+            )
+
+    def _check_package(self) -> None:
+        packaged_id = self._evidence.packaged_id
+        if packaged_id is None or packaged_id not in self._recordings:
+            self._findings.fail(
+                Code.PACKAGE_INCOMPLETE,
+                RECORDING_JSON_NAME,
+                "The journal extract does not hold the records of the recording that this package says it is.",
+            )
+        check_sums(self._evidence, self._media.sums, self._findings)
+
+    def _report(self, reader: JournalReader) -> Report:
+        findings = tuple(self._findings.all() + self._media.findings.all())
+        first, last = self._ends.first, self._ends.last
+        return Report(
+            path=self._evidence.root,
+            kind="package" if self._evidence.is_package else "vault",
+            device_id=self._signatures.device_id,
+            certificates=tuple(
+                CertificateReport(_subject(certificate), fingerprint_text(certificate))
+                for certificate in self._signatures.certificates
+            ),
+            root_given=self._signatures.root_given,
+            journal_files=reader.files,
+            records=self._ends.count,
+            first_seq=first.seq if first else None,
+            last_seq=last.seq if last else None,
+            head_sha256=last.sha256 if last else None,
+            recordings=tuple(recording_report(check, findings) for check in self._recordings.values()),
+            findings=findings,
+        )
+
+
+def _subject(certificate: x509.Certificate) -> str:
+    try:
+        return certificate.subject.rfc4514_string()
+    except ValueError:
+        return "unreadable"
