@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from agent.capture.camera import Camera, CameraFormat
 from agent.clock import NS_PER_S, Clock
 from agent.doctor.check import Check, fail, failed_with, ok, warn, within
-from agent.errors import CameraError
+from agent.errors import BodycamError
 from agent.settings.schema import CameraSettings, Settings
 
 FRAMES = 3
@@ -91,7 +91,7 @@ def check_camera(
     """The camera's check, and its format for the encoder's."""
     try:
         facts = probe_camera(settings.camera, clock, opener)
-    except CameraError as error:
+    except BodycamError as error:
         return failed_with("camera", error, OPEN_ADVICE), None
     except TimeoutError as error:
         return fail("camera", f"The camera hangs: {error}.", "Unplug it and plug it in again, or reboot."), None

@@ -88,13 +88,18 @@ def judge_gpio(facts: GpioFacts, settings: Settings) -> Check:
     labels = settings.gpio.chip_labels
     # As agent.panel.pins chooses it.
     chip = next((chip for chip in facts.chips if chip.label in labels), None)
+    if chip is None and not facts.chips and not facts.unreadable:
+        found = "This machine has no GPIO chip (no /dev/gpiochip*)."
+        return fail("gpio", found, 'On a computer that is no Raspberry Pi use profile = "bench".')
     if chip is None:
-        there = ", ".join(f"{chip.path.name} is {chip.label}" for chip in facts.chips) or "no chip could be read"
-        denied = "".join(f"; {path}: {why}" for path, why in facts.unreadable)
+        there = "; ".join(
+            [f"{chip.path.name} is {chip.label}" for chip in facts.chips]
+            + [f"{path.name} cannot be opened: {why}" for path, why in facts.unreadable]
+        )
         advice = "Add the label of the chip that carries the header to gpio.chip_labels (`gpiodetect` lists them)."
         if facts.unreadable:
             advice = "Let this user open the GPIO chips (group `gpio` on Raspberry Pi OS)."
-        return fail("gpio", f"No GPIO chip is labelled {' or '.join(labels)} ({there}{denied}).", advice)
+        return fail("gpio", f"No GPIO chip is labelled {' or '.join(labels)} ({there}).", advice)
     if not facts.has_lgpio:
         return fail("gpio", "The library lgpio is not installed.", "Install Debian's python3-lgpio, or lgpio with pip.")
     said = f"{chip.path} is {chip.label}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from agent.capture.microphone import Microphone
 from agent.clock import Clock
 from agent.doctor.check import Check, fail, failed_with, ok, skipped, warn, within
-from agent.errors import CameraError, MicrophoneError
+from agent.errors import BodycamError
 from agent.media.packets import AudioFormat
 from agent.settings.schema import AudioSettings, Settings
 
@@ -44,7 +44,7 @@ def probe_microphone(
 ) -> MicrophoneFacts | None:
     """Listen for half a second; nothing is kept. None when there is no microphone to listen to.
 
-    Raises MicrophoneError, CameraError for a camera that was to give the sound, TimeoutError when none comes.
+    Raises MicrophoneError, ConfigError for a camera that cannot give sound, TimeoutError when none comes.
     """
 
     def session() -> MicrophoneFacts | None:
@@ -89,7 +89,7 @@ def check_microphone(settings: Settings, clock: Clock, opener: MicrophoneOpener 
         return skipped("microphone", 'audio.source is "none": recordings will have no sound.')
     try:
         facts = probe_microphone(settings, clock, opener)
-    except (MicrophoneError, CameraError) as error:
+    except BodycamError as error:
         return failed_with("microphone", error, "Set audio.device to one that `arecord -L` lists.")
     except TimeoutError as error:
         return fail("microphone", f"The microphone hangs: {error}.", "Unplug it and plug it in again, or reboot.")

@@ -22,7 +22,7 @@ def key_lines(text: str) -> dict[KeyPath, int]:
 
 class _Scanner:
     def __init__(self, text: str) -> None:
-        self._text = text.replace("\r\n", "\n")
+        self._text = text
         self._at = 0
         self._line = 1
         self._lines: dict[KeyPath, int] = {}

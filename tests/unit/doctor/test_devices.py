@@ -30,6 +30,7 @@ from agent.doctor.microphone import MicrophoneFacts, check_microphone, judge_mic
 from agent.doctor.serial_line import check_serial
 from agent.errors import CameraError, CameraLostError, EncoderError, MicrophoneError
 from agent.media.packets import AudioFormat, VideoPacket
+from agent.settings.load import load_settings
 from agent.settings.schema import AudioSettings, BridgeSettings, CameraSettings, GpioSettings, Settings, VideoSettings
 
 SMALL = CameraSettings(backend="webcam", width=320, height=240, fps=30)
@@ -142,6 +143,15 @@ def test_the_real_clock_and_a_paced_camera() -> None:
     facts = probe_camera(SMALL, SystemClock(), synthetic())
     assert len(facts.captured_ns) == 3
     says(judge_camera(facts, SMALL), State.OK)
+
+
+def test_the_bench_profile_with_the_cameras_and_microphones_of_the_daemon(tmp_path: Path) -> None:
+    bench = load_settings(None, profile="bench").settings
+    says(check_camera(bench, SimulatedClock())[0], State.OK, "synthetic", "640x360")
+    says(check_microphone(bench, SimulatedClock()), State.OK, "48000 Hz")
+    images = replace(bench, camera=replace(bench.camera, backend="file", device=str(tmp_path)))
+    says(check_camera(images, SimulatedClock())[0], State.FAIL)
+    says(check_microphone(images, SimulatedClock()), State.FAIL)
 
 
 # Encoder
@@ -287,7 +297,7 @@ def test_the_chip_is_found_by_its_label_whatever_its_number() -> None:
     ("facts", "gpio", "state", "word"),
     [
         (gpio_facts(OTHER), GpioSettings(), State.FAIL, "gpiochip1 is raspberrypi-exp-gpio"),
-        (gpio_facts(), GpioSettings(), State.FAIL, "no chip could be read"),
+        (gpio_facts(), GpioSettings(), State.FAIL, "has no GPIO chip"),
         (
             gpio_facts(unreadable=((Path("/dev/gpiochip0"), "Permission denied"),)),
             GpioSettings(),
@@ -358,7 +368,7 @@ def test_chips_are_read_with_the_kernels_structures(tmp_path: Path) -> None:
 
 
 def test_a_machine_without_pins_and_one_with_mock_pins(tmp_path: Path) -> None:
-    says(check_gpio(SETTINGS, tmp_path), State.FAIL, "No GPIO chip is labelled")
+    says(check_gpio(SETTINGS, tmp_path), State.FAIL, "has no GPIO chip")
     says(check_gpio(replace(SETTINGS, gpio=GpioSettings(factory="mock"))), State.SKIPPED, "mock")
 
 

@@ -88,6 +88,7 @@ CASES = {
     # text: (line, what must be said)
     "[buffer]\n\npre_event = 30": (3, "buffer.pre_event = 30 is an unknown key; expected pre_event_s (a whole number of seconds from 0 to 120)"),  # noqa: E501
     "[buffer]\npre_event_ms = 30000": (2, "buffer.pre_event_ms = 30000 is an unknown key; expected pre_event_s ("),
+    "[video]\ngop_seconds = 1": (2, "expected gop_ms (a whole number of milliseconds"),
     "[buffer]\npre_evnt_s = 30": (2, "expected pre_event_s ("),
     "[video]\nbitrate_kbps = 6000": (2, "expected bitrate_bps (a whole number of bits per second from 50000 to 50000000)"),  # noqa: E501
     '[buffer]\npre_event_s = "30s"': (2, 'buffer.pre_event_s = "30s"; expected a whole number of seconds from 0 to 120, without quotes or unit, such as 30'),  # noqa: E501
@@ -99,6 +100,7 @@ CASES = {
     '[buffer]\naudio = "yes"': (2, 'buffer.audio = "yes"; expected true or false'),
     '# x\n[camera]\nbackend = "usb"': (3, 'camera.backend = "usb"; expected one of "picamera2", "webcam", "file", "synthetic"'),  # noqa: E501
     "[audio]\nsample_rate_hz = 44000": (2, "audio.sample_rate_hz = 44000; expected one of 8000, "),
+    "[audio]\nsample_rate_hz = 48000.0": (2, "audio.sample_rate_hz = 48000.0; expected one of"),
     '[audio]\nsample_rate_hz = "48000"': (2, 'audio.sample_rate_hz = "48000"; expected one of'),
     "[device]\nid = 7": (2, "device.id = 7; expected 1 to 64 letters"),
     '[device]\nid = "a/b"': (2, 'device.id = "a/b"; expected 1 to 64 letters'),
