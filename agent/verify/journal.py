@@ -99,8 +99,8 @@ class JournalReader:
         for name, following in zip(names, [*names[1:], None], strict=True):
             next_opening = self._first_opening(following) if following else None
             try:
-                with open_plain(self._folder / name) as file:
-                    yield from self._file(file, name, following, next_opening)
+                with open_plain(self._folder / name) as file, io.BufferedReader(file, 1 << 16) as lines:
+                    yield from self._file(lines, name, following, next_opening)
             except OSError as error:
                 self._fail(Code.FILE_UNREADABLE, name, f"cannot be read: {error.strerror}.")
                 self._head = None
@@ -146,12 +146,11 @@ class JournalReader:
             self._head = None
 
     def _file(
-        self, file: io.FileIO, name: str, following: str | None, next_opening: _Opening | None
+        self, lines: BinaryIO, name: str, following: str | None, next_opening: _Opening | None
     ) -> Iterator[JournalLine]:
         limit = None
         if following is not None:
-            limit = self._limit(file, name, following, next_opening)
-        lines = io.BufferedReader(file, 1 << 16)
+            limit = self._limit(lines, name, following, next_opening)
         offset = number = 0
         bad: tuple[int, str, bool] | None = None
         while limit is None or offset < limit:
@@ -185,7 +184,7 @@ class JournalReader:
             yield self._line(record, name, number, offset)
         self._end(lines, name, limit, next_opening, bad)
 
-    def _limit(self, file: io.FileIO, name: str, following: str, next_opening: _Opening | None) -> int | None:
+    def _limit(self, file: BinaryIO, name: str, following: str, next_opening: _Opening | None) -> int | None:
         if int(following[:6]) != int(name[:6]) + 1:
             self._fail(Code.JOURNAL_FILE_MISSING, following, f"follows on {name}; those between them are gone.")
         elif next_opening is not None and next_opening.prev_file != name:

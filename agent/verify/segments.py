@@ -208,7 +208,9 @@ class MediaChecker:
 
     def _check_recovered(self, job: MediaJob, file: io.FileIO, checkpointed: int) -> None:
         file.seek(0)
-        spans = list(whole_fragments(io.BufferedReader(file, 4096)))
+        buffered = io.BufferedReader(file, 4096)
+        spans = list(whole_fragments(buffered))
+        buffered.detach()  # it would else close the file, which is not its own
         frames = sum(span.info.tracks[VIDEO_TRACK_ID].sample_count for span in spans if _has_video(span))
         if (len(spans), frames) != (job.fragments, job.frames):
             self._fail(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from agent.media.units import VIDEO_TIMESCALE_90K
 from agent.trust.certificates import fingerprint_text
@@ -301,6 +302,6 @@ class _Verification:
 
 def _subject(certificate: x509.Certificate) -> str:
     try:
-        return certificate.subject.rfc4514_string()
+        return certificate.subject.rfc4514_string({NameOID.SERIAL_NUMBER: "serialNumber"})
     except ValueError:
         return "unreadable"
