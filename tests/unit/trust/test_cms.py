@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -186,28 +187,6 @@ def test_indefinite_lengths_are_refused(tmp_path: Path) -> None:
     refused(longer_length)
 
 
-def test_a_signature_value_that_is_not_der_is_refused_even_when_its_numbers_are_right() -> None:
-    good = sign_detached(identity().signer, DATA)
-    signature = signature_of(good)
-    r, s = decode_dss_signature(signature)
-
-    def integer(value: int, pad: bytes) -> bytes:
-        body = pad + value.to_bytes(value.bit_length() // 8 + 1, "big")
-        return bytes((2, len(body))) + body
-
-    for r_pad, s_pad in ((b"\x00", b""), (b"", b"\x00")):
-        body = integer(r, r_pad) + integer(s, s_pad)
-        padded = bytes((0x30, len(body))) + body
-        with pytest.raises(CmsError):
-            encode_detached(identity().leaf, padded)
-        # Same length on the outside as some good signature, so that only the value can be the reason.
-        if len(padded) <= 72:
-            template = encode_detached(identity().leaf, encode_dss_signature(2**255, 2**255))
-            prefix = template[: -len(encode_dss_signature(2**255, 2**255))]
-            if len(padded) == 72:
-                assert "not canonical DER" in refused(prefix + padded)
-
-
 def test_a_padded_integer_in_the_signature_value_is_refused_by_name() -> None:
     signer = identity().signer
     for _ in range(200):
@@ -221,6 +200,8 @@ def test_a_padded_integer_in_the_signature_value_is_refused_by_name() -> None:
     assert len(value) == len(longest)
     prefix = encode_detached(identity().leaf, longest)[: -len(longest)]
     assert "not canonical DER" in refused(prefix + value)
+    with pytest.raises(CmsError, match="not a P-256 signature in DER"):
+        encode_detached(identity().leaf, value)
 
 
 def test_zero_and_out_of_range_numbers_do_not_verify() -> None:
@@ -292,15 +273,23 @@ def test_no_random_signature_value_verifies(signature: bytes) -> None:
     refused(der)
 
 
-def test_verification_is_quick_enough_for_a_shift_of_records() -> None:
-    """Bar 0.15 ms; the bound here leaves room for a busy machine and still catches building certificates anew."""
-    best_s = float("inf")
-    for _ in range(5):
-        start_s = time.perf_counter()
-        for _ in range(100):
-            verify_detached(GOOD, DATA, [identity().leaf])
-        best_s = min(best_s, (time.perf_counter() - start_s) / 100)
-    assert best_s < 0.0006, f"{best_s * 1000:.3f} ms"
+def test_verification_costs_little_more_than_its_ecdsa_check() -> None:
+    """The bar is 0.15 ms; measured against ECDSA in the same run, so that a busy machine does not decide."""
+    leaf = identity().leaf
+    key, signature, algorithm = leaf.public_key(), signature_of(GOOD), ec.ECDSA(hashes.SHA256())
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+
+    def best_s(work: Callable[[], object]) -> float:
+        def once_s() -> float:
+            start_s = time.perf_counter()
+            for _ in range(50):
+                work()
+            return time.perf_counter() - start_s
+
+        return min(once_s() for _ in range(10))
+
+    ecdsa_s = best_s(lambda: key.verify(signature, DATA, algorithm))
+    assert best_s(lambda: verify_detached(GOOD, DATA, [leaf])) < 2 * ecdsa_s
 
 
 def test_now_is_inside_the_test_certificates() -> None:

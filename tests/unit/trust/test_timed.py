@@ -172,6 +172,30 @@ def test_a_waiting_caller_is_told_when_the_call_before_it_turns_overdue(inner: S
     signer.close()
 
 
+def test_after_a_hang_a_second_caller_waits_again_for_a_healthy_call(inner: SteeredSigner) -> None:
+    signer = TimedSigner(inner, SHORT_S)
+    with pytest.raises(SignerBusyError):
+        signer.sign(b"hung")
+    inner.may_answer.set()
+    wait_until_idle(signer)
+    inner.may_answer.clear()
+    assert inner.entered.acquire(timeout=LONG_S)
+    signer._timeout_s = LONG_S
+    answers: list[bytes] = []
+    caller = threading.Thread(target=lambda: answers.append(signer.sign(b"healthy")))
+    caller.start()
+    assert inner.entered.acquire(timeout=LONG_S)
+    signer._timeout_s = SHORT_S
+    with pytest.raises(SignerBusyError) as caught:  # its own short budget ends while the healthy call goes on
+        signer.sign(b"second")
+    assert caught.value.__cause__ is None
+    assert not signer._overdue
+    inner.may_answer.set()
+    caller.join(LONG_S)
+    assert answers == [b"signed healthy"]
+    signer.close()
+
+
 def test_closing_ends_the_worker_and_refuses_later_calls(inner: SteeredSigner) -> None:
     inner.may_answer.set()
     signer = TimedSigner(inner, LONG_S)
