@@ -281,9 +281,9 @@ class VideoEncoder:
             # VBV: however hard the scene, N seconds stay within N * bitrate plus one buffer, as the ring counts on.
             "maxrate": str(settings.bitrate_bps),
             "bufsize": str(settings.bitrate_bps * _VBV_S),
-            "forced-idr": "1",
             # Captions that a file camera's pictures drag along are none of this recording.
             "a53cc": "0",
             # Headers in front of each IDR picture: libavcodec asks for them as long as GLOBAL_HEADER is not set.
-            "x264-params": "scenecut=0:open-gop=0:min-keyint=1:bframes=0:rc-lookahead=0:sync-lookahead=0",
+            # A forced I picture is an IDR picture because open-gop is off.
+            "x264-params": "scenecut=0:open-gop=0:min-keyint=1",
         }

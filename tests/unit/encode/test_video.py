@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from random import Random
 from typing import Literal
 
@@ -10,6 +11,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
+from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange
@@ -121,7 +123,8 @@ def test_a_forced_keyframe_is_an_idr_picture_and_starts_the_second_anew() -> Non
 
 
 def test_a_scene_cut_makes_no_keyframe() -> None:
-    encoder = VideoEncoder(video_settings(), camera_format())
+    settings = VideoSettings(encoder="libx264", bitrate_bps=400_000, preset="superfast", threads=1)
+    encoder = VideoEncoder(settings, camera_format())
     packets = []
     for number, time_ns in enumerate(steady(20)):
         luma = np.full((HEIGHT * 3 // 2, WIDTH), 20 if number < 10 else 220, np.uint8)
@@ -215,8 +218,16 @@ def test_black_and_grey_are_neither_crushed_nor_lifted(pixel_format: str) -> Non
 
 
 def test_full_range_that_only_the_picture_tells_of_is_flagged() -> None:
-    packets = grey_packets("yuv420p", WHITE_FULL, color_range=int(ColorRange.JPEG))
-    assert shown_as_rgb(packets) >= 253
+    dark = WHITE_FULL.copy()
+    dark[:HEIGHT] = 60
+    assert abs(shown_as_rgb(grey_packets("yuv420p", dark, color_range=int(ColorRange.JPEG))) - 60) <= 2
+    assert abs(shown_as_rgb(grey_packets("yuv420p", dark)) - (60 - 16) * 255 / 219) <= 2
+
+
+def test_full_range_is_squeezed_where_a_conversion_is_needed_anyway() -> None:
+    dark = WHITE_YUYV.copy()
+    dark[:, :, 0] = 60
+    assert abs(shown_as_rgb(grey_packets("yuyv422", dark, color_range=int(ColorRange.JPEG))) - 60) <= 2
 
 
 def test_the_colours_that_the_camera_names_are_in_the_stream() -> None:
@@ -246,21 +257,21 @@ def test_colours_keep_their_hue_through_the_conversion() -> None:
 
 
 def test_bytes_keep_what_seconds_promise() -> None:
-    """Noise, stillness, noise: with a VBV of 1 s no window holds more than its length and one buffer."""
+    """Stillness, then noise: with a VBV of 1 s no window holds more than its length and one buffer."""
     bitrate_bps = 600_000
     encoder = VideoEncoder(video_settings(bitrate_bps=bitrate_bps), camera_format())
     random = np.random.default_rng(3)
     sizes = []
     for number, time_ns in enumerate(steady(8 * FPS)):
         array = numbered_array(number)
-        if not 60 <= number < 120:
+        if number >= 120:
             array[:HEIGHT] = random.integers(70, 180, (HEIGHT, WIDTH), np.uint8)
         image = av.VideoFrame.from_numpy_buffer(array, format="yuv420p")
         sizes += [len(packet.data) for packet in encoder.encode(CameraFrame(image, time_ns))]
     for seconds in (1, 3, 8):
         windows = [sum(sizes[at : at + seconds * FPS]) for at in range(len(sizes) - seconds * FPS + 1)]
         assert max(windows) * 8 <= bitrate_bps * (seconds + 1) * 1.02
-    assert sum(sizes) * 8 > bitrate_bps * 4, "the scene was hard enough to press against the limit"
+    assert sum(sizes[120:]) * 8 > bitrate_bps * 3, "the scene was hard enough to press against the limit"
 
 
 def test_a_picture_of_another_size_is_refused() -> None:
@@ -324,6 +335,107 @@ def test_hardware_is_never_given_a_width_that_it_skews(monkeypatch: pytest.Monke
 
     monkeypatch.setattr("agent.encode.video.av.CodecContext", type("Fake", (), {"create": staticmethod(software_only)}))
     assert VideoEncoder(video_settings("auto"), camera).name == "libx264"
+
+
+class HardwareLike:
+    """Behaves as h264_v4l2m2m may, around a real libx264: late, headers once and alone, pictures dropped.
+
+    It reads a picture's memory only when its packet is due.
+    """
+
+    def __init__(self, delay: int, dropped: frozenset[int]) -> None:
+        self._inner = av.CodecContext.create("libx264", "w")
+        self._delay, self._dropped = delay, dropped
+        self._queue: list[tuple[int, av.VideoFrame]] = []
+        self._count = 0
+        self._gave_headers = False
+        self.line_sizes: set[int] = set()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not name.startswith("_") and name != "line_sizes":
+            setattr(self._inner, name, value)
+        super().__setattr__(name, value)
+
+    def open(self) -> None:
+        self._inner.options = {"preset": "ultrafast", "tune": "zerolatency"}
+        self._inner.open()
+
+    def encode(self, image: av.VideoFrame | None) -> list[av.Packet[Stream]]:
+        if image is not None:
+            self.line_sizes.add(image.planes[0].line_size)
+            if self._count not in self._dropped:
+                self._queue.append((self._count, image))
+            self._count += 1
+        packets: list[av.Packet[Stream]] = []
+        while len(self._queue) > (self._delay if image is not None else 0):
+            _, due = self._queue.pop(0)
+            (packet,) = self._inner.encode(due)
+            data = bytes(packet)
+            at = data.find(b"\x00\x00\x01\x65")
+            if at >= 0:
+                if not self._gave_headers:
+                    packets.append(av.Packet(data[: data.find(b"\x00\x00\x01\x06")]))
+                    self._gave_headers = True
+                data = data[at:]
+            bare = av.Packet(data)
+            bare.pts = packet.pts
+            packets.append(bare)
+        return packets
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj420p"])
+@pytest.mark.parametrize("delay", [0, 2, 12])
+def test_a_late_forgetful_hardware_encoder_still_gives_whole_packets_with_exact_times(
+    monkeypatch: pytest.MonkeyPatch, delay: int, pixel_format: str
+) -> None:
+    """What of a Pi's encoder can be tried without one: the borrowed buffer is overwritten after each call."""
+    hardware = HardwareLike(delay, frozenset({5, 6, 33}))
+    fake = type("Fake", (), {"create": staticmethod(lambda *_: hardware)})
+    monkeypatch.setattr("agent.encode.video.av.CodecContext", fake)
+    encoder = VideoEncoder(video_settings("auto"), camera_format(pixel_format))
+    assert encoder.name == "h264_v4l2m2m"
+    buffer = numbered_array(0, padding=64)
+    times_ns = steady(70)
+    times_ns[20] = times_ns[19] + 300  # within one microsecond, the encoder's tick
+    packets = []
+    for number, time_ns in enumerate(times_ns):
+        buffer[:] = numbered_array(number, padding=64)
+        image = av.VideoFrame.from_numpy_buffer(buffer, format=pixel_format, width=WIDTH)
+        packets += encoder.encode(CameraFrame(image, time_ns))
+        buffer[:] = 0x55
+    packets += encoder.flush()
+    monkeypatch.undo()
+    kept = [number for number in range(70) if number not in {5, 6, 33}]
+    assert [packet.pts_ns for packet in packets] == [times_ns[number] for number in kept]
+    assert numbers_of(packets) == kept
+    assert hardware.line_sizes == {WIDTH}
+    keyframes = [packet for packet in packets if packet.is_keyframe]
+    assert len(keyframes) == 3
+    for packet in keyframes:
+        types = nal_types(packet.data)
+        assert types.index(SPS) < types.index(PPS) < types.index(IDR)
+    assert numbers_of(packets[packets.index(keyframes[1]) :])[0] == 30
+
+
+def test_unpadded_pictures_are_lent_to_the_hardware_until_it_falls_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies cost; but what is still inside when the camera takes its buffer back must be a copy."""
+    copied = []
+
+    def watched(image: av.VideoFrame) -> av.VideoFrame:
+        copied.append(image)
+        return tightly_packed(image)
+
+    monkeypatch.setattr("agent.encode.video.tightly_packed", watched)
+    for delay, copies in ((2, 0), (12, 16)):
+        copied.clear()
+        hardware = HardwareLike(delay, frozenset())
+        fake = type("Fake", (), {"create": staticmethod(partial(lambda made, *_: made, hardware))})
+        with monkeypatch.context() as patch:
+            patch.setattr("agent.encode.video.av.CodecContext", fake)
+            encoder = VideoEncoder(video_settings("auto"), camera_format())
+        for number, time_ns in enumerate(steady(20)):
+            encoder.encode(CameraFrame(numbered_picture(number), time_ns))
+        assert len(copied) == copies
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "nv12"])
