@@ -152,7 +152,7 @@ def test_a_second_caller_waits_for_a_healthy_call_within_its_own_budget(inner: S
 
 
 def test_a_waiting_caller_is_told_when_the_call_before_it_turns_overdue(inner: SteeredSigner) -> None:
-    signer = TimedSigner(inner, SHORT_S)
+    signer = TimedSigner(inner, SHORT_S * 10)
     failures: list[SignerBusyError] = []
 
     def call() -> None:
@@ -161,11 +161,15 @@ def test_a_waiting_caller_is_told_when_the_call_before_it_turns_overdue(inner: S
         except SignerBusyError as error:
             failures.append(error)
 
-    callers = [threading.Thread(target=call) for _ in range(4)]
-    for caller in callers:
+    first = threading.Thread(target=call)
+    first.start()
+    assert inner.entered.acquire(timeout=LONG_S)
+    signer._timeout_s = LONG_S  # the waiting ones have all the time in the world and must not use it
+    waiting = [threading.Thread(target=call) for _ in range(3)]
+    for caller in waiting:
         caller.start()
-    for caller in callers:
-        caller.join(LONG_S)
+    for caller in (*waiting, first):
+        caller.join(LONG_S / 3)
         assert not caller.is_alive()
     assert len(failures) == 4
     assert len(inner.calls) == 1
