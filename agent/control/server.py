@@ -1,4 +1,4 @@
-"""The control socket: the only way into `run`. A Unix socket; who asks is known from the kernel (SO_PEERCRED, unix(7))."""
+"""The control socket: the only way into `run`. Who asks is known from the kernel (SO_PEERCRED, unix(7))."""
 
 from __future__ import annotations
 

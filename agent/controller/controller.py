@@ -37,7 +37,7 @@ from agent.controller.events import (
     TerminationAsked,
     Tick,
 )
-from agent.controller.gestures import Gesture, GestureKind
+from agent.controller.gestures import Gesture, GestureKind, GestureState
 from agent.controller.signals import Cue, Indication
 from agent.controller.state import ActiveRecording, ControllerState, PendingStart, indication
 from agent.settings.schema import Settings
@@ -62,7 +62,8 @@ class _Step:
 
     def take(self, event: Event) -> None:
         match event:
-            case Tick(newest_frame_ns):
+            case Tick(newest_frame_ns, button_pressed):
+                self._read_button(button_pressed)
                 self._note_frames(newest_frame_ns)
             case ButtonEdge(pressed, edge_ns):
                 self._gestures(pressed, edge_ns)
@@ -114,7 +115,15 @@ class _Step:
         self.state = replace(self.state, **changes)  # type: ignore[arg-type]
 
     def _gestures(self, pressed: bool | None, edge_ns: int | None) -> None:
-        state, found = gestures.step(self.state.gesture, self.settings.gestures, self.now_ns, pressed, edge_ns)
+        self._found(*gestures.step(self.state.gesture, self.settings.gestures, self.now_ns, pressed, edge_ns))
+
+    def _read_button(self, pressed: bool | None) -> None:
+        due_ns = gestures.next_deadline_ns(self.state.gesture, self.settings.gestures)
+        if pressed is not None and due_ns is not None and due_ns <= self.now_ns:
+            # A release that the kernel dropped would otherwise become a hold, and a hold stops a recording.
+            self._found(*gestures.resync(self.state.gesture, self.settings.gestures, self.now_ns, pressed))
+
+    def _found(self, state: GestureState, found: tuple[Gesture, ...]) -> None:
         self._update(gesture=state)
         for gesture in found:
             self._gesture(gesture)

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time passed. newest_frame_ns: capture time of the newest frame in the ring, None while there is no stream."""
+    """Time passed. newest_frame_ns: capture time of the newest frame in the ring, None while there is no stream.
+
+    button_pressed: the contact as the pin reads now, None without a button: the kernel drops edges in a storm.
+    """
 
     newest_frame_ns: int | None
+    button_pressed: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

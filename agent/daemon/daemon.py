@@ -91,14 +91,19 @@ class Daemon:
         panel: PanelLike,
         *,
         force_keyframe: Callable[[], None],
-        check_threads: Callable[[], None],
+        check_parts: Callable[[], None],
+        read_button: Callable[[], bool | None],
     ) -> None:
-        """check_threads: raises when a part has died, which only a defect makes it do."""
+        """check_parts: raises when a part has died, which only a defect makes it do.
+
+        read_button: the contact's level now, None without a button.
+        """
         self._settings = settings
         self._clock = clock
         self._panel = panel
         self._force_keyframe = force_keyframe
-        self._check_threads = check_threads
+        self._check_parts = check_parts
+        self._read_button = read_button
         self._storage: Storage | None = None
         self._queue: queue.SimpleQueue[Event | _StreamStart | _StreamEnd | _Fatal] = queue.SimpleQueue()
         self._state = ControllerState()
@@ -160,11 +165,17 @@ class Daemon:
 
     def signer_state(self, fault: str | None) -> None:
         """RecorderListener."""
-        log("signer", fault=fault)
-        if fault is None:
-            self._faults.pop("signer", None)
+        self.note_fault("signer", fault)
+
+    def note_fault(self, component: str, message: str | None) -> None:
+        """A fault that stops nothing, for status and log; None when it is over."""
+        if self._faults.get(component) == message:
+            return
+        log("component", part=component, fault=message)
+        if message is None:
+            self._faults.pop(component, None)
         else:
-            self._faults["signer"] = fault
+            self._faults[component] = message
 
     # -- the loop ---------------------------------------------------------------------------------------------
 
@@ -202,9 +213,10 @@ class Daemon:
 
     def tick(self) -> None:
         """Time passed: look at what nobody reports."""
-        self._check_threads()
+        self._check_parts()
         self._observe_clock()
-        self.handle(Tick(None if self._stream is None else self._stream.ring.newest_video_ns))
+        newest_ns = None if self._stream is None else self._stream.ring.newest_video_ns
+        self.handle(Tick(newest_ns, self._read_button()))
 
     def handle(self, item: Event | _StreamStart | _StreamEnd | _Fatal) -> None:
         """One event, its decision, and its effects."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import resource
 import signal
+import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import FrameType
 from typing import Any
@@ -19,7 +21,7 @@ from agent.daemon.daemon import Daemon
 from agent.daemon.logs import log
 from agent.daemon.storage import StorageThread
 from agent.daemon.vault_opening import VaultOpening
-from agent.errors import BodycamError, ControlError
+from agent.errors import BodycamError, ControlError, PanelError
 from agent.panel.button import ButtonInput, open_trigger_inputs
 from agent.panel.panel import Panel
 from agent.panel.pin_socket import PinSocketServer
@@ -37,6 +39,8 @@ def run_daemon(loaded: LoadedSettings, clock: Clock | None = None) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code. Raises BodycamError when it cannot start or go on."""
     # The buffer holds what nobody may read who has not been allowed to: no core file ever takes it to disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # A press must not wait for the capture thread's turn to end: 5 ms a turn, CPython's default, adds up under load.
+    sys.setswitchinterval(0.0005)
     with ExitStack() as stack:
         return _Run(loaded, clock or SystemClock(), stack).run()
 
@@ -49,13 +53,16 @@ class _Run:
         self._filesystem = PosixFilesystem()
         factory = open_pin_factory(settings.gpio, settings.profile)
         stack.callback(factory.close)
-        panel = stack.enter_context(Panel(settings.gpio, settings.panel, factory, clock))
+        self._panel = stack.enter_context(Panel(settings.gpio, settings.panel, factory, clock))
+        self._button: ButtonInput | None = None
+        self._trigger_inputs: Sequence[ButtonInput] = ()
         self._daemon = Daemon(
             settings,
             clock,
-            panel,
+            self._panel,
             force_keyframe=lambda: self._capture.force_keyframe(),
-            check_threads=self._check_threads,
+            check_parts=self._check_parts,
+            read_button=lambda: None if self._button is None else self._button.pressed,
         )
         opening = VaultOpening(loaded, self._filesystem, clock, self._daemon)
         self._storage = StorageThread(
@@ -83,15 +90,19 @@ class _Run:
         gpio = self._loaded.settings.gpio
         post = self._daemon.post
         if gpio.record_button_pin >= 0:
-            button = ButtonInput(
+            self._button = ButtonInput(
                 factory,
                 gpio.record_button_pin,
                 gpio.button_pull_up,
                 lambda pressed, at_ns: post(ButtonEdge(pressed, at_ns)),
                 clock,
             )
-            stack.callback(button.close)
-        for pin_input in open_trigger_inputs(factory, gpio, lambda pin, at_ns: post(InputActivated(pin, at_ns)), clock):
+            stack.callback(self._button.close)
+        debounce_ms = self._loaded.settings.gestures.debounce_ms
+        self._trigger_inputs = open_trigger_inputs(
+            factory, gpio, lambda pin, at_ns: post(InputActivated(pin, at_ns)), clock, debounce_ms
+        )
+        for pin_input in self._trigger_inputs:
             stack.callback(pin_input.close)
         if gpio.bench_pin_socket_path:
             server = PinSocketServer(gpio, factory, clock)
@@ -117,9 +128,17 @@ class _Run:
         log("signal", number=number)
         self._daemon.post(TerminationAsked())
 
-    def _check_threads(self) -> None:
+    def _check_parts(self) -> None:
         if not self._capture.alive:
             raise self._capture.failure or BodycamError("The capture thread ended; restart the agent.")
+        for contact in (*self._trigger_inputs, *((self._button,) if self._button else ())):
+            contact.check()  # a camera that cannot be asked to record must be restarted, whatever else works
+        try:
+            self._panel.check()
+        except PanelError as error:
+            self._daemon.note_fault("panel", str(error))  # a dead light stops no recording
+        else:
+            self._daemon.note_fault("panel", None)
 
     def _status(self, request: dict[str, Any]) -> dict[str, Any]:
         del request

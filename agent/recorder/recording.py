@@ -20,11 +20,11 @@ from agent.recorder.plan import RecordingPlan
 from agent.recorder.segment import OpenSegment, never_created
 from agent.recorder.summary import RecordingSummary
 from agent.ring.ring import Gap, GopRead
-from agent.vault.durable import write_durable
 from agent.vault.filesystem import Filesystem
 from agent.vault.journal import Journal
 from agent.vault.layout import INIT_NAME, RECORDING_JSON_NAME, VaultLayout, segment_name
 from agent.vault.record import sha256_hex
+from agent.vault.whole import write_whole
 
 BATCH_BYTES = 8_000_000
 """How much of a backlog is written per sync: large enough for flash, small enough to bound what a cut can take."""
@@ -172,7 +172,7 @@ class RecordingWriter:
             raise StorageError(28, f"Only {free} bytes are free; offload this camera to make room", str(self._folder))
         if self._init is None:
             self._filesystem.make_dir(self._folder)
-            write_durable(self._filesystem, self._folder / INIT_NAME, fragments[0].init, sync_name=False)
+            write_whole(self._filesystem, self._folder / INIT_NAME, fragments[0].init)
             self._init = fragments[0].init
         if self._segment is None:
             self._segment = self._create_segment()
@@ -265,6 +265,6 @@ class RecordingWriter:
             self._closed_appended = True
         self._journal.commit()
         if self._init is not None:
-            write_durable(self._filesystem, self._folder / RECORDING_JSON_NAME, self._summary.to_json())
+            write_whole(self._filesystem, self._folder / RECORDING_JSON_NAME, self._summary.to_json())
         self.plan.cursor.close()
         self.finished = True

@@ -16,11 +16,11 @@ from typing import Any
 from agent.clock import NS_PER_S, Clock
 from agent.media.mp4 import whole_fragments
 from agent.recorder.summary import summarise
-from agent.vault.durable import write_durable
 from agent.vault.filesystem import Filesystem
 from agent.vault.journal import JOURNAL_NAME_PATTERN, Journal, chained_prefix
 from agent.vault.layout import INIT_NAME, RECORDING_JSON_NAME, VaultLayout
 from agent.vault.record import Record
+from agent.vault.whole import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def recover(
         else:
             sealed = []
         summary = summarise(recording_id, [*((r.type, r.fields) for r in records), *sealed])
-        write_durable(filesystem, layout.recording(recording_id) / RECORDING_JSON_NAME, summary.to_json())
+        write_whole(filesystem, layout.recording(recording_id) / RECORDING_JSON_NAME, summary.to_json())
     return Recovered(tuple(unfinished), resume_from)
 
 
@@ -143,8 +143,7 @@ def _seal(
 def _init_fields(filesystem: Filesystem, path: Path) -> dict[str, Any]:
     if filesystem.size_bytes(path) is None:
         return {"init_file": None}
-    filesystem.sync_file(path)
-    data = filesystem.read(path)
+    data = filesystem.read(path)  # it got its name only when it was synced
     return {"init_file": INIT_NAME, "init_bytes": len(data), "init_sha256": hashlib.sha256(data).hexdigest()}
 
 

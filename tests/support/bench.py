@@ -129,7 +129,12 @@ class Bench:
                 self.camera.time_base, self.settings.audio.sample_rate_hz, self.settings.audio.channels
             )
         self.daemon = Daemon(
-            self.settings, self.clock, self.panel, force_keyframe=self._force_keyframe, check_threads=lambda: None
+            self.settings,
+            self.clock,
+            self.panel,
+            force_keyframe=self._force_keyframe,
+            check_parts=lambda: None,
+            read_button=lambda: None,
         )
         self.daemon.attach(self)
         self.recorder: Recorder | None = None
@@ -148,11 +153,12 @@ class Bench:
 
     def start(self) -> Bench:
         """Open the vault and the camera. Storage errors are tried again as time passes."""
-        self._open_vault()
-        self._open_camera()
+        self.open_vault()
+        self.open_camera()
         return self
 
-    def _open_vault(self) -> None:
+    def open_vault(self) -> None:
+        """Open the vault and seal what an earlier run left, once."""
         loaded = LoadedSettings(self.settings, (), "0" * 64)
         try:
             self.recorder, recovered = open_recorder(
@@ -168,7 +174,8 @@ class Bench:
             self.daemon.storage_restored()
         self._retry_open_ns = 0
 
-    def _open_camera(self) -> None:
+    def open_camera(self) -> None:
+        """Begin a camera session: a new encoder and ring."""
         camera_format = self.camera.open()
         self._video = VideoEncoder(self.settings.video, camera_format)
         ring = make_ring(self.settings, camera_format.fps, None)
@@ -270,12 +277,17 @@ class Bench:
 
     def reopen_camera(self) -> None:
         """The camera is back: a new session, ring and encoder."""
-        self._open_camera()
+        self.open_camera()
+
+    def settle(self) -> None:
+        """Carry out what is queued, and let the recorder do what it can."""
+        self.daemon.drain()
+        self._store()
 
     def _store(self) -> None:
         if self.recorder is None:
             if self._retry_open_ns and self.clock.boottime_ns() >= self._retry_open_ns:
-                self._open_vault()
+                self.open_vault()
             return
         commands, self._commands = self._commands, []
         for command in commands:

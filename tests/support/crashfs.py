@@ -348,6 +348,13 @@ class CrashFilesystem:
             if n < len(self.operations):
                 replayed._redo(self.operations[n])
 
+    def after_kill(self) -> CrashFilesystem:
+        """The same disk for the next process of the same boot: nothing is lost, and what is not synced still is not."""
+        with self._lock:
+            disk, _ = self._disk.clone()
+            origin = f"killed: {self._instant()}"
+            return CrashFilesystem._of(self.root, disk, self.capacity_bytes, self._disabled, origin)
+
     def materialise(self, target: Path) -> Path:
         """Write what is under `root` into the real folder `target`, for tools to read; returns `target`."""
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from agent.vault.filesystem import Filesystem
 
 
-def write_durable(filesystem: Filesystem, path: Path, data: bytes, *, sync_name: bool = True) -> None:
-    """Write beside, sync, rename over `path`, sync the folder (unless the caller does so soon: sync_name=False).
+def write_whole(filesystem: Filesystem, path: Path, data: bytes) -> None:
+    """Write beside, sync, rename over `path`. The name lasts only when the caller syncs the folder, if it must.
 
     Leftovers of failed tries are called NAME.partN and never looked at again. Raises StorageError.
     """
@@ -22,5 +22,3 @@ def write_durable(filesystem: Filesystem, path: Path, data: bytes, *, sync_name:
     finally:
         file.close()
     filesystem.rename(beside, path)
-    if sync_name:
-        filesystem.sync_dir(path.parent)
