@@ -285,5 +285,5 @@ class VideoEncoder:
             "a53cc": "0",
             # Headers in front of each IDR picture: libavcodec asks for them as long as GLOBAL_HEADER is not set.
             # A forced I picture is an IDR picture because open-gop is off.
-            "x264-params": "scenecut=0:open-gop=0:min-keyint=1",
+            "x264-params": "scenecut=0:open-gop=0",
         }
