@@ -189,7 +189,7 @@ def test_a_new_file_has_its_name_only_when_its_bytes_are_durable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trace: list[str] = []
-    real_fsync, real_link, real_write = os.fsync, os.link, os.write
+    real_fsync, real_link, real_write, real_replace = os.fsync, os.link, os.write, os.replace
 
     def fsync(descriptor: int) -> None:
         trace.append("sync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "sync file")
@@ -204,6 +204,12 @@ def test_a_new_file_has_its_name_only_when_its_bytes_are_durable(
         return real_write(descriptor, data[:5])  # write(2) may be short
 
     monkeypatch.setattr(os, "fsync", fsync)
+
+    def replace(source: Path, target: Path) -> None:
+        trace.append("name")
+        real_replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
     monkeypatch.setattr(os, "link", link)
     monkeypatch.setattr(os, "write", write)
     durable.create(tmp_path / "new", b"0123456789", 0o600)
@@ -211,7 +217,7 @@ def test_a_new_file_has_its_name_only_when_its_bytes_are_durable(
     assert (tmp_path / "new").read_bytes() == b"0123456789"
     trace.clear()
     durable.replace(tmp_path / "new", b"other", 0o644)
-    assert trace == ["write", "sync file", "sync folder"]
+    assert trace == ["write", "sync file", "name", "sync folder"]
     assert (tmp_path / "new").read_bytes() == b"other"
     trace.clear()
     durable.make_folder(tmp_path / "a" / "b", 0o700)
