@@ -182,6 +182,9 @@ class JournalReader:
                 self._bad_line(name, bad)
                 bad = None
             yield self._line(record, name, number, offset)
+        if offset == 0 and bad is None:
+            # The writer gives a file its name only when its first record is durable.
+            bad = (1, "the file does not begin with a whole record", False)
         self._end(lines, name, limit, next_opening, bad)
 
     def _limit(self, file: BinaryIO, name: str, following: str, next_opening: _Opening | None) -> int | None:

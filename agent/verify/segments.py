@@ -163,11 +163,10 @@ class MediaChecker:
 
     def _check_fragment(self, job: MediaJob, checkpoint: Checkpoint, head: memoryview, fragment_bytes: int) -> None:
         try:
-            info = _fragment_at(head, fragment_bytes)
+            found = _said_by(_fragment_at(head, fragment_bytes))
         except Mp4Error as error:
             wrong = str(error).rstrip(".")
         else:
-            found = _said_by(info)
             signed = (
                 checkpoint.fragment,
                 checkpoint.first_media_90k,

@@ -50,14 +50,13 @@ def sound_data() -> tuple[bytes, ...]:
 
 
 class NobodyListens:
-    """A RecorderListener that only counts."""
+    """A RecorderListener that only remembers faults."""
 
     def __init__(self) -> None:
         self.faults: list[str] = []
-        self.durable = 0
 
     def fragment_durable(self, number: int, fragment: int) -> None:
-        self.durable += 1
+        """Nothing to do."""
 
     def recording_closed(self, number: int) -> None:
         """Nothing to do."""
@@ -101,7 +100,7 @@ class _FailingFile:
         self._inner.write(data)
 
     def datasync(self) -> None:
-        if (failing := self._filesystem.fail_next_sync_of) and self._path.name.endswith(failing):
+        if (failing := self._filesystem.fail_next_sync_of) and failing in self._path.name:
             self._filesystem.fail_next_sync_of = None
             raise StorageError(errno.EIO, "fdatasync failed: Input/output error", str(self._path))
         self._inner.datasync()
@@ -111,7 +110,7 @@ class _FailingFile:
 
 
 class FailingFilesystem(PosixFilesystem):
-    """The real one, but the next sync of a file whose name ends so fails once, with its bytes written."""
+    """The real one, but the next sync of a file with this in its name fails once, with its bytes written."""
 
     fail_next_sync_of: str | None = None
 
