@@ -94,7 +94,7 @@ class RecordingWriter:
         reads = self._next_batch()
         if not reads:
             return False
-        self._collect_gaps(reads)
+        self._collect_gaps()
         fragments = self._make_fragments(reads)
         if any(fragment.init != (self._init or fragments[0].init) for fragment in fragments):
             raise EncoderError("The encoder changed its parameters within one stream; restart the agent.")
@@ -143,7 +143,7 @@ class RecordingWriter:
             return False
         return ring.newest_audio_end_ns is None or ring.newest_audio_end_ns < read.end_ns
 
-    def _collect_gaps(self, reads: list[GopRead]) -> None:
+    def _collect_gaps(self) -> None:
         for gap in self.plan.cursor.take_gaps():
             if self._last_read is not None and gap.from_ns < self._last_read.end_ns:
                 continue  # it was written before it went; only the cursor had not moved yet
@@ -154,17 +154,21 @@ class RecordingWriter:
                 frames=gap.frames + (before.frames if before else 0),
                 payload_bytes=gap.payload_bytes + (before.payload_bytes if before else 0),
             )
-        if self._gap_pending is not None and (reads[0].video or reads[0].final):
-            gap, self._gap_pending = self._gap_pending, None
-            self._totals["gaps"] += 1
-            self.note(
-                "gap",
-                from_boottime_ns=gap.from_ns,
-                to_boottime_ns=reads[0].video[0].pts_ns if reads[0].video else gap.to_ns,
-                frames=gap.frames,
-                bytes=gap.payload_bytes,
-                reason="memory-bound",
-            )
+
+    def _note_gap(self, to_ns: int | None) -> None:
+        """One record for all that was lost since the last durable fragment, once it is known where media goes on."""
+        if self._gap_pending is None:
+            return
+        gap, self._gap_pending = self._gap_pending, None
+        self._totals["gaps"] += 1
+        self.note(
+            "gap",
+            from_boottime_ns=gap.from_ns,
+            to_boottime_ns=gap.to_ns if to_ns is None else to_ns,
+            frames=gap.frames,
+            bytes=gap.payload_bytes,
+            reason="memory-bound",
+        )
 
     def _write(self, reads: list[GopRead], fragments: list[Fragment]) -> None:
         size_bytes = sum(len(fragment.data) for fragment in fragments)
@@ -216,6 +220,7 @@ class RecordingWriter:
         if not self._appended:
             if not self._opened:
                 self._open()
+            self._note_gap(self._written[0][0].video[0].pts_ns)
             for _, checkpoint in self._written:
                 self._journal.append("checkpoint", recording_id=self.plan.recording_id, **checkpoint)
             self._end_media_90k = self._written[-1][1]["end_media_90k"]
@@ -261,6 +266,8 @@ class RecordingWriter:
             if self._segment is not None:
                 whole, self._segment = self._segment, None
                 self._seal(whole.seal("whole"))
+            self._collect_gaps()
+            self._note_gap(None)
             self.note("recording-close", recovered=False, end_media_90k=self._end_media_90k, **self._totals)
             self._closed_appended = True
         self._journal.commit()

@@ -17,7 +17,7 @@ from agent.clock import NS_PER_S, Clock
 from agent.media.mp4 import whole_fragments
 from agent.recorder.summary import summarise
 from agent.vault.filesystem import Filesystem
-from agent.vault.journal import JOURNAL_NAME_PATTERN, Journal, chained_prefix
+from agent.vault.journal import Journal, chained_files
 from agent.vault.layout import INIT_NAME, RECORDING_JSON_NAME, VaultLayout
 from agent.vault.record import Record
 from agent.vault.whole import write_whole
@@ -64,16 +64,8 @@ def recover(
 
 def records_of(filesystem: Filesystem, layout: VaultLayout, recording_id: str) -> list[Record]:
     """The records of one recording, oldest first, from the newest journal files back to its trigger."""
-    mark = f'"recording_id":"{recording_id}"'.encode()
-    names = [name for name in filesystem.list_dir(layout.journal) if JOURNAL_NAME_PATTERN.fullmatch(name)]
     found: list[Record] = []
-    for name in reversed(names):
-        data = filesystem.read(layout.journal / name)
-        if mark not in data:
-            if found:
-                break
-            continue
-        records, _ = chained_prefix(data)
+    for _, records in chained_files(filesystem, layout.journal):
         found = [record for record in records if record.fields.get("recording_id") == recording_id] + found
         if found and found[0].type == "trigger":
             break

@@ -11,6 +11,7 @@ file named NNNNNN.journal always begins with a whole record.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,6 +76,21 @@ def chained_prefix(data: bytes) -> tuple[list[Record], int]:
         records.append(record)
         offset = newline + 1
     return records, offset
+
+
+def chained_files(filesystem: Filesystem, folder: Path) -> Iterator[tuple[str, list[Record]]]:
+    """Name and records of each journal file, newest first, without what a later file says is no part of the chain.
+
+    Lines whose sync failed may stand whole at the end of a file and again, as other records, in the next one.
+    """
+    names = [name for name in filesystem.list_dir(folder) if JOURNAL_NAME_PATTERN.fullmatch(name)]
+    chained_bytes: dict[str, int] = {}
+    for name in reversed(names):
+        data = filesystem.read(folder / name)
+        records, _ = chained_prefix(data[: chained_bytes.get(name, len(data))])
+        if records and records[0].type == "journal-open" and records[0].fields.get("prev_file"):
+            chained_bytes[str(records[0].fields["prev_file"])] = int(records[0].fields["prev_file_bytes"])
+        yield name, records
 
 
 class Journal:

@@ -12,7 +12,7 @@ import av
 from agent.capture import counter
 from agent.capture.image import luma_of
 from agent.vault.filesystem import Filesystem
-from agent.vault.journal import JOURNAL_NAME_PATTERN, chained_prefix
+from agent.vault.journal import chained_files
 from agent.vault.layout import VaultLayout
 from agent.vault.record import Record
 
@@ -32,11 +32,8 @@ class Playback:
 
 def journal_records(filesystem: Filesystem, layout: VaultLayout) -> list[Record]:
     """Every chained record, in order."""
-    records: list[Record] = []
-    for name in filesystem.list_dir(layout.journal):
-        if JOURNAL_NAME_PATTERN.fullmatch(name):
-            records += chained_prefix(filesystem.read(layout.journal / name))[0]
-    return records
+    files = [records for _, records in chained_files(filesystem, layout.journal)]
+    return [record for records in reversed(files) for record in records]
 
 
 def of_type(records: list[Record], type_: str, recording_id: str | None = None) -> list[dict[str, Any]]:

@@ -1,0 +1,229 @@
+"""A card that fails, fills or stalls at any operation: no crash, no misleading light, no frame lost, and a record."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from agent.clock import NS_PER_MS, NS_PER_S
+from agent.controller.signals import Cue, Indication
+from agent.recorder.recording import RESERVE_BYTES
+from tests.support.bench import VAULT, Bench, bench_settings
+from tests.support.campaign import check_with_verifier
+from tests.support.crashfs import FOREVER, CrashFilesystem, OpKind
+from tests.support.playback import journal_records, of_type, play, recording_bytes
+
+SETTINGS = bench_settings(hold_ms=1000, double_press_ms=200, pre_event_s=2)
+Arrange = Callable[[Bench], object]
+
+
+def disk(bench: Bench) -> CrashFilesystem:
+    assert isinstance(bench.filesystem, CrashFilesystem)
+    return bench.filesystem
+
+
+def showing(bench: Bench) -> Indication:
+    return bench.panel.shown[-1][1]
+
+
+def shift(arrange: Arrange, *, settings: object = None, seconds: float = 3.5) -> tuple[CrashFilesystem, Bench]:
+    """Start, one recording, SIGTERM; whatever `arrange` prepared goes wrong on the way."""
+    filesystem = CrashFilesystem(VAULT)
+    bench = Bench(filesystem, SETTINGS if settings is None else settings)  # type: ignore[arg-type]
+    arrange(bench)
+    bench.start()
+    bench.run_for(3.5)
+    now_ns = bench.clock.boottime_ns()
+    bench.double_press(now_ns + 400 * NS_PER_MS)
+    bench.hold(now_ns + 400 * NS_PER_MS + round(seconds * NS_PER_S))
+    bench.run_until(now_ns + round((seconds + 0.5) * NS_PER_S)).run_until_idle(60)
+    bench.terminate()
+    bench.run_for(0.5)
+    assert bench.daemon.exit is not None
+    assert bench.daemon.exit.clean
+    return filesystem, bench
+
+
+def assert_nothing_lost(filesystem: CrashFilesystem, bench: Bench, tmp: Path | None = None) -> None:
+    """Every frame from the pre-event to the stop is in what the journal vouches for, and the vault verifies."""
+    records = journal_records(filesystem, bench.layout)
+    (opened,) = of_type(records, "recording-open")
+    (stop,) = of_type(records, "stop")
+    recording_id = opened["recording_id"]
+    confirmed: dict[str, int] = {}
+    for segment in of_type(records, "segment", recording_id):
+        confirmed[segment["file"]] = segment["bytes"]
+        if segment["bytes"]:
+            data = filesystem.read(bench.layout.recording(recording_id) / segment["file"])[: segment["bytes"]]
+            assert hashlib.sha256(data).hexdigest() == segment["sha256"]
+    counters = play(recording_bytes(filesystem, bench.layout.recording(recording_id), until=confirmed)).counters
+    origin_ns = opened["media_origin_boottime_ns"]
+    expected = [number for ns, number in bench.frame_counters if origin_ns <= ns <= stop["stop_boottime_ns"]]
+    assert counters == expected
+    assert of_type(records, "gap") == []
+    if tmp is not None:
+        check_with_verifier(filesystem, tmp)
+
+
+def assert_lights_told_the_truth(bench: Bench) -> None:
+    """RECORDING only after a fragment was durable; a storage fault without a recording is FAULT, not READY."""
+    shown = [indication for _, indication in bench.panel.shown]
+    for before, after in pairwise(shown):
+        assert before is not after
+        if after is Indication.RECORDING:
+            assert before in (Indication.ACCEPTED, Indication.RECORDING_UNSAFE)
+
+
+def operations_of_an_untroubled_shift() -> int:
+    filesystem, _ = shift(disk)
+    return len(filesystem.operations)
+
+
+COUNT = operations_of_an_untroubled_shift()
+
+
+def one_error(number: int, *, partial_bytes: int = 0, data_lost: bool = False) -> Callable[[int], Arrange]:
+    return lambda n: lambda bench: disk(bench).fail_at(n, number, partial_bytes=partial_bytes, data_lost=data_lost)
+
+
+def three_errors(n: int) -> Arrange:
+    return lambda bench: disk(bench).fail_at(n, errno.EIO, times=3)
+
+
+def stall(n: int) -> Arrange:
+    return lambda bench: disk(bench).stall_at(n, 2 * NS_PER_S, bench.clock)
+
+
+TROUBLES = {
+    "full-once": one_error(errno.ENOSPC, partial_bytes=100),
+    "error-once": one_error(errno.EIO),
+    "error-and-pages-dropped": one_error(errno.EIO, data_lost=True),
+    "errors-in-a-row": three_errors,
+    "stall": stall,
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_trouble_at_any_operation_loses_no_frame(trouble: str, tmp_path: Path) -> None:
+    for n in range(COUNT):
+        filesystem, bench = shift(TROUBLES[trouble](n))
+        try:
+            assert_nothing_lost(filesystem, bench, tmp_path if n % 6 == 0 else None)
+            assert_lights_told_the_truth(bench)
+            faults = of_type(journal_records(filesystem, bench.layout), "fault")
+            if trouble == "stall":
+                assert not [fault for fault in faults if fault["component"] == "storage"]
+        except AssertionError as error:
+            raise AssertionError(f"{trouble} at operation {n}: {filesystem.operations[n].label}") from error
+
+
+def test_a_failed_sync_is_never_tried_again_on_the_same_file() -> None:
+    for n in range(COUNT):
+        filesystem, _ = shift(one_error(errno.EIO)(n))
+        failed = filesystem.operations[n]
+        if failed.kind is OpKind.DATASYNC:
+            later = [op for op in filesystem.operations[n + 1 :] if op.handle == failed.handle]
+            assert later == [], f"{later[0].label} after {failed.label}"
+
+
+def test_a_fault_is_journalled_shown_and_cleared() -> None:
+    def arrange(bench: Bench) -> None:
+        filesystem = disk(bench)
+
+        def fail() -> None:
+            filesystem.fail_at(len(filesystem.operations), errno.EIO, times=FOREVER)
+
+        bench.at(bench.clock.boottime_ns() + 5 * NS_PER_S, fail)
+        bench.at(bench.clock.boottime_ns() + 13 * NS_PER_S, filesystem.heal)
+
+    filesystem, bench = shift(arrange, seconds=14)
+    assert_nothing_lost(filesystem, bench)
+    records = journal_records(filesystem, bench.layout)
+    (fault,) = of_type(records, "fault")
+    (cleared,) = of_type(records, "fault-cleared")
+    assert fault["component"] == cleared["component"] == "storage"
+    assert 7 <= (cleared["boottime_ns"] - fault["boottime_ns"]) / NS_PER_S <= 14
+    shown = [indication for _, indication in bench.panel.shown]
+    assert shown.count(Indication.RECORDING_UNSAFE) == 1
+    unsafe_ns = next(ns for ns, indication in bench.panel.shown if indication is Indication.RECORDING_UNSAFE)
+    failed_ns = 105 * NS_PER_S
+    durable_timeout_ns = bench.settings.recording.durable_timeout_ms * NS_PER_MS
+    assert unsafe_ns <= failed_ns + durable_timeout_ns + 1200 * NS_PER_MS
+    assert Cue.FAULT in [cue for _, cue in bench.panel.played]
+
+
+def test_memory_that_does_not_suffice_for_the_outage_is_an_explicit_gap(tmp_path: Path) -> None:
+    def arrange(bench: Bench) -> None:
+        filesystem = disk(bench)
+
+        def fail() -> None:
+            filesystem.fail_at(len(filesystem.operations), errno.EIO, times=FOREVER)
+
+        bench.at(bench.clock.boottime_ns() + 5 * NS_PER_S, fail)
+        bench.at(bench.clock.boottime_ns() + 20 * NS_PER_S, filesystem.heal)
+
+    settings = bench_settings(hold_ms=1000, double_press_ms=200, pre_event_s=2, max_bytes=70_000)
+    filesystem, bench = shift(arrange, settings=settings, seconds=25)
+    records = journal_records(filesystem, bench.layout)
+    (opened,) = of_type(records, "recording-open")
+    (gap,) = of_type(records, "gap")
+    (close,) = of_type(records, "recording-close")
+    (stop,) = of_type(records, "stop")
+    assert close["gaps"] == 1
+    confirmed = {segment["file"]: segment["bytes"] for segment in of_type(records, "segment")}
+    folder = bench.layout.recording(opened["recording_id"])
+    counters = play(recording_bytes(filesystem, folder, until=confirmed)).counters
+    origin_ns = opened["media_origin_boottime_ns"]
+    expected = [
+        number
+        for ns, number in bench.frame_counters
+        if origin_ns <= ns <= stop["stop_boottime_ns"] and not gap["from_boottime_ns"] <= ns < gap["to_boottime_ns"]
+    ]
+    assert counters == expected
+    lost = [n for ns, n in bench.frame_counters if gap["from_boottime_ns"] <= ns < gap["to_boottime_ns"]]
+    assert gap["frames"] == len(lost) > 0
+    check_with_verifier(filesystem, tmp_path)
+
+
+def test_a_full_card_stops_media_before_it_stops_the_journal_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    def arrange(bench: Bench) -> None:
+        filesystem = disk(bench)
+
+        def fill() -> None:
+            filesystem.set_free_bytes(RESERVE_BYTES // 2)
+
+        bench.at(bench.clock.boottime_ns() + 5 * NS_PER_S, fill)
+        bench.at(bench.clock.boottime_ns() + 9 * NS_PER_S, lambda: filesystem.set_free_bytes(1 << 30))
+
+    filesystem, bench = shift(arrange, seconds=8)
+    assert_nothing_lost(filesystem, bench, tmp_path)
+    (fault,) = of_type(journal_records(filesystem, bench.layout), "fault")
+    assert "free" in fault["message"]
+    assert [segment["state"] for segment in of_type(journal_records(filesystem, bench.layout), "segment")].count(
+        "torn"
+    ) == 0
+
+
+def test_a_card_that_is_read_only_from_the_start_is_a_state_and_not_an_end() -> None:
+    filesystem = CrashFilesystem(VAULT)
+    filesystem.fail_at(0, errno.EROFS, times=FOREVER)
+    bench = Bench(filesystem, SETTINGS).start()
+    bench.run_for(3)
+    assert showing(bench) is Indication.FAULT
+    now_ns = bench.clock.boottime_ns()
+    bench.double_press(now_ns + NS_PER_S)
+    bench.run_for(5)
+    assert Indication.RECORDING not in [indication for _, indication in bench.panel.shown]
+    assert showing(bench) is Indication.RECORDING_UNSAFE
+    filesystem.heal()
+    bench.run_for(7)
+    assert showing(bench) is Indication.RECORDING
+    bench.hold(bench.clock.boottime_ns() + 2 * NS_PER_S)
+    bench.run_for(3)
+    bench.run_until_idle()
+    assert_nothing_lost(filesystem, bench)
