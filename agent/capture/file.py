@@ -118,6 +118,7 @@ class FileCamera:
                 self.missed += 1
                 due_ns, frame = next(self._frames)
         except (CameraError, av.FFmpegError, OSError) as error:
+            self._frames = None  # an iterator that raised is at its end
             raise CameraLostError(f"The file camera stopped: {error}") from error
         image = self._fitter.fit(frame)
         self._clock.sleep_until_ns(due_ns)
@@ -179,6 +180,7 @@ class FileMicrophone:
                 pieces.append(next(self._sound))
                 held += pieces[-1].shape[1]
         except (CameraError, av.FFmpegError, OSError) as error:
+            self._sound = None  # an iterator that raised is at its end
             raise MicrophoneError(f"The sound of {self._path} stopped: {error}") from error
         joined = np.concatenate(pieces, axis=1)
         self._held = joined[:, count:]

@@ -78,6 +78,27 @@ def test_scaled_to_the_size_asked_for_and_to_limited_range(tmp_path: Path) -> No
     assert abs(high - 235) <= 4
 
 
+def test_full_range_told_only_by_a_flag_becomes_limited(tmp_path: Path) -> None:
+    # FFV1 keeps the format yuv420p and says "full range" beside it: the size fits, and yet it must be converted.
+    path = tmp_path / "flagged.mkv"
+    picture = av.VideoFrame.from_ndarray(np.full((96, 96), 128, np.uint8), "yuv420p")
+    halves = np.repeat(np.array([[0, 255]], np.uint8), 48, axis=1)
+    picture.planes[0].update(np.repeat(halves, 64, axis=0).tobytes())
+    picture.color_range, picture.pts = 2, 0
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.color_range = 2
+        container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    camera = FileCamera(SimulatedClock(), path)
+    camera.open()
+    frame = camera.read().image
+    luma = luma_copy(frame)
+    assert frame.color_range == 1
+    assert [int(luma[30, 10]), int(luma[30, 80])] == pytest.approx([16, 235], abs=1)
+
+
 def test_a_frame_that_fits_carries_no_time_of_the_file(tmp_path: Path) -> None:
     write_scene_file(tmp_path / "scene.mp4", frames=5)
     camera = FileCamera(SimulatedClock(), tmp_path / "scene.mp4")
@@ -203,6 +224,19 @@ def test_a_file_removed_while_it_plays_is_a_lost_camera(tmp_path: Path) -> None:
     (tmp_path / "scene.mp4").unlink()
     with pytest.raises(CameraLostError, match="does not exist"):
         camera.read()
+    with pytest.raises(CameraLostError, match="open it before reading"):
+        camera.read()
+
+
+def test_sound_of_a_file_removed_while_it_plays_is_an_error(tmp_path: Path) -> None:
+    write_scene_file(tmp_path / "scene.mp4", frames=10, sound_s=1)
+    microphone = FileMicrophone(TimeBase(SimulatedClock()), tmp_path / "scene.mp4", 16_000, 1)
+    microphone.open()
+    (tmp_path / "scene.mp4").unlink()
+    with pytest.raises(MicrophoneError, match=r"stopped: .*does not exist"):
+        [microphone.read() for _ in range(60)]
+    with pytest.raises(MicrophoneError, match="open it before reading"):
+        microphone.read()
 
 
 def test_damaged_packets_cost_frames_and_not_the_camera(tmp_path: Path) -> None:
