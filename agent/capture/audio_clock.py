@@ -74,10 +74,6 @@ class AudioClock:
         end_ns = self._card_ns(self._samples)
         delay_ns = arrival_ns - end_ns
         late_ns = 0 if self._offset_ns is None else delay_ns - self._offset_ns
-        if self._offset_ns is not None and late_ns < -self._jump_ns:
-            # Nothing arrives before it was captured, so the line is wrong for certain.
-            self._doubtful.append((first, end_ns, delay_ns))
-            return self._settle(delay_ns)
         if self._offset_ns is None or late_ns > self._jump_ns:
             if not self._doubtful:
                 self._doubt_since_ns = arrival_ns

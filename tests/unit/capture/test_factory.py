@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agent.capture.alsa import AlsaMicrophone
 from agent.capture.factory import open_camera, open_microphone
 from agent.capture.file import FileCamera, FileMicrophone, ImageFolderCamera, RawFileCamera
 from agent.capture.picamera import PicameraCamera
+from agent.capture.scene import find_bursts
 from agent.capture.synthetic import SyntheticCamera, SyntheticMicrophone
 from agent.capture.webcam import WebcamCamera
 from agent.clock import NS_PER_S, SimulatedClock
@@ -88,7 +90,12 @@ def test_camera_and_microphone_share_their_time_base(backend: str, tmp_path: Pat
     clock.advance_ns(300_000_000)
     microphone.open()
     assert camera.read().captured_ns == 100 * NS_PER_S
-    assert microphone.read().captured_ns == 100 * NS_PER_S + 300_000_000
+    chunks = [microphone.read() for _ in range(150)]
+    assert chunks[0].captured_ns == 100 * NS_PER_S + 300_000_000
+    # The sound goes by the camera's zero and not by its own.
+    bursts = [100.3 + onset for onset in find_bursts(np.concatenate([c.samples[0] for c in chunks]), 16_000)]
+    assert bursts
+    assert all(abs(burst - round(burst)) < 0.02 for burst in bursts)
 
 
 def test_opencv_is_not_loaded_before_a_webcam_needs_it() -> None:
