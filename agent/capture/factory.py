@@ -7,11 +7,13 @@ from pathlib import Path
 
 from agent.capture.alsa import AlsaMicrophone
 from agent.capture.camera import Camera
-from agent.capture.file import RAW_SUFFIX, FileMicrophone, open_source
+from agent.capture.file import FileCamera, FileMicrophone
+from agent.capture.images import ImageFolderCamera
 from agent.capture.loop import probe
 from agent.capture.microphone import Microphone
 from agent.capture.pace import TimeBase
 from agent.capture.picamera import PicameraCamera
+from agent.capture.raw import RAW_SUFFIX, RawFileCamera
 from agent.capture.synthetic import SyntheticCamera, SyntheticMicrophone
 from agent.capture.webcam import WebcamCamera
 from agent.clock import Clock
@@ -35,7 +37,7 @@ def open_camera(settings: CameraSettings, clock: Clock) -> Camera:
             raise ConfigError(
                 'The file camera needs a path: set [camera] device to a video, a folder of images or a ".yuv" file.'
             )
-        return open_source(clock, Path(settings.device), *size, TimeBase(clock))
+        return _open_source(clock, Path(settings.device), *size, TimeBase(clock))
     raise ConfigError(
         f'There is no camera backend "{settings.backend}"; '
         "set [camera] backend to picamera2, webcam, file or synthetic."
@@ -70,3 +72,12 @@ def open_microphone(settings: Settings, clock: Clock, camera: Camera) -> Microph
         # A file that cannot be read now is the camera's fault to report; it may be there when it is opened again.
         _log.warning("The sound of %s cannot be looked for yet: %s", path, error)
     return FileMicrophone(time_base, path, audio.sample_rate_hz, audio.channels)
+
+
+def _open_source(clock: Clock, path: Path, width: int, height: int, fps: float, time_base: TimeBase) -> Camera:
+    """The camera for a path: a folder of images, a raw .yuv file, or anything FFmpeg reads. Not opened yet."""
+    if path.is_dir():
+        return ImageFolderCamera(clock, path, width, height, fps, time_base=time_base)
+    if path.suffix == RAW_SUFFIX:
+        return RawFileCamera(clock, path, width, height, fps, time_base=time_base)
+    return FileCamera(clock, path, width, height, time_base=time_base)

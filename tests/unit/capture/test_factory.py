@@ -11,8 +11,10 @@ import pytest
 
 from agent.capture.alsa import AlsaMicrophone
 from agent.capture.factory import open_camera, open_microphone
-from agent.capture.file import FileCamera, FileMicrophone, ImageFolderCamera, RawFileCamera
+from agent.capture.file import FileCamera, FileMicrophone
+from agent.capture.images import ImageFolderCamera
 from agent.capture.picamera import PicameraCamera
+from agent.capture.raw import RawFileCamera
 from agent.capture.scene import find_bursts
 from agent.capture.synthetic import SyntheticCamera, SyntheticMicrophone
 from agent.capture.webcam import WebcamCamera

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from agent.capture import counter
-from agent.capture.file import FileCamera, FileMicrophone, ImageFolderCamera, RawFileCamera, open_source
+from agent.capture.file import FileCamera, FileMicrophone
 from agent.capture.image import wrap_yuv420
+from agent.capture.images import ImageFolderCamera
 from agent.capture.microphone import AudioChunk
 from agent.capture.pace import TimeBase
+from agent.capture.raw import RawFileCamera
 from agent.capture.scene import Scene, find_bursts, read_flash
 from agent.clock import NS_PER_MS, NS_PER_S, SimulatedClock
 from agent.errors import CameraError, CameraLostError, MicrophoneError
@@ -268,8 +270,7 @@ def test_image_folder_shows_each_image_in_order_of_name(tmp_path: Path) -> None:
         picture = av.VideoFrame.from_ndarray(scene.draw(index, index), "yuv420p")
         picture.reformat(format="rgb24").save(tmp_path / f"{index}.png")
     (tmp_path / "notes.txt").write_text("not an image")
-    camera = open_source(SimulatedClock(), tmp_path, 96, 64, 5, TimeBase(SimulatedClock()))
-    assert isinstance(camera, ImageFolderCamera)
+    camera = ImageFolderCamera(SimulatedClock(), tmp_path, 96, 64, 5)
     camera.open()
     frames = [camera.read() for _ in range(7)]
     assert [(f.captured_ns - START_NS) // NS_PER_MS for f in frames] == [200 * k for k in range(7)]
@@ -298,8 +299,7 @@ def test_raw_frames_come_as_they_lie_in_the_file_and_loop(tmp_path: Path, width:
     images = [scene.draw(index, index).copy() for index in range(4)]
     path.write_bytes(b"".join(image.tobytes() for image in images))
     clock = SimulatedClock()
-    camera = open_source(clock, path, width, height, 10, TimeBase(clock))
-    assert isinstance(camera, RawFileCamera)
+    camera = RawFileCamera(clock, path, width, height, 10)
     assert camera.open().pixel_format == "yuv420p"
     for index in range(10):
         frame = camera.read()
