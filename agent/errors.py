@@ -102,3 +102,15 @@ class EvidenceNotFound(BodycamError):
     """There is no vault, package or recording where one was named."""
 
     exit_code = 66
+
+
+class StoreConflictError(StoreError):
+    """The store holds other bytes under a name that belongs to this object."""
+
+
+class EvidenceDamagedError(BodycamError):
+    """A file on flash is no longer what the journal vouches for."""
+
+
+class DemoError(BodycamError):
+    """The demonstration cannot be given here, or a step of it failed."""

@@ -73,8 +73,8 @@ class SignatureCheck:
             self._findings.fail(
                 Code.SIGNATURE_UNCOVERED,
                 line.place,
-                f"{self._pending} record(s) before {line.place} have no valid signature, and the chain that would cover them "
-                "is broken here.",
+                f"{self._pending} record(s) before {line.place} have no valid signature, and the chain that "
+                "would cover them is broken here.",
                 at=self._pending_from,
                 until=line.ordinal - 1,
             )
