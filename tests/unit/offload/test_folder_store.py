@@ -33,6 +33,54 @@ def test_an_object_is_stored_and_read_back(tmp_path: Path) -> None:
     assert names(tmp_path) == ["CAM/1/000001.m4s"]
 
 
+class Watched(FolderFiles):
+    """Remembers the order of what matters for a power cut at the dock."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def make_folder(self, path: Path) -> None:
+        super().make_folder(path)
+        self.done.append(f"make {path.name}")
+
+    def write(self, descriptor: int, data: bytes) -> None:
+        super().write(descriptor, data)
+        if self.done[-1] != "write":
+            self.done.append("write")
+
+    def sync(self, descriptor: int) -> None:
+        super().sync(descriptor)
+        self.done.append("sync")
+
+    def drop_cache(self, descriptor: int) -> None:
+        super().drop_cache(descriptor)
+        self.done.append("drop cache")
+
+    def read_back(self, path: Path) -> tuple[str, str]:
+        self.done.append(f"read back {path.name}")
+        return super().read_back(path)
+
+    def publish(self, part: Path, final: Path) -> None:
+        super().publish(part, final)
+        self.done.append("publish")
+
+    def sync_folder(self, path: Path) -> None:
+        super().sync_folder(path)
+        self.done.append(f"sync {path.name}")
+
+
+def test_an_object_is_durable_and_read_back_before_it_has_a_name(tmp_path: Path) -> None:
+    files = Watched()
+    store = FolderStore(tmp_path, files)
+    store.put("CAM/1", item())
+    store.put("CAM/1", item())
+    assert files.done == [
+        f"sync {tmp_path.name}", "make CAM", "sync CAM", "make 1",
+        "write", "sync", "drop cache", "read back .000001.m4s.part", "publish", "sync 1",
+        "make CAM", "make 1", "read back 000001.m4s", "sync 1",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 1 << 20, (1 << 20) + 1, 3 << 20])
 def test_every_size_reads_back_as_what_it_is(tmp_path: Path, size: int) -> None:
     data = os.urandom(size)
