@@ -212,16 +212,14 @@ class _Step:
             )
         self._update(streaming=True, frames_fresh=True, ever_ready=True, camera_fault=None)
         self.effects.append(AnnounceReady())
-        if self.state.pending is not None and self.state.stopping is None:
+        if self.state.pending is not None:
             self._begin(self.state.pending)
 
     def _stream_ended(self, message: str, last_frame_ns: int | None) -> None:
         active = self.state.active
         if active is not None:
             self._stop("camera-lost", self.now_ns)
-            if self.state.stopping is None:
-                pending = PendingStart(self.now_ns, "resume", (), active.number)
-                self._update(pending=pending)
+            self._update(pending=PendingStart(self.now_ns, "resume", (), active.number))
         if self.state.camera_fault is None:
             fields = {"component": "camera", "message": message, "last_frame_boottime_ns": last_frame_ns}
             self.effects.append(JournalRecord("fault", fields))
