@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from agent.clock import NS_PER_S, SimulatedClock
 from agent.trust.certificates import make_bench_root, make_device_certificate, pem
@@ -251,3 +253,30 @@ def test_a_short_pre_event_is_told(vault: VaultBuilder) -> None:
     assert notes(check(vault)) == {Code.PRE_EVENT_SHORT}
     rewrite(vault, set_("recording-open", pre_event_short_reason=None))
     assert warns(check(vault)) == {Code.PRE_EVENT_SHORT}
+
+
+VERSION_3 = b"\xa0\x03\x02\x01\x02"  # of a certificate, RFC 5280 section 4.1
+
+
+def armoured(der: bytes) -> bytes:
+    return b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (VERSION_3, b"\xa0\x03\x02\x01\x75"),  # a version that does not exist
+        (b"\x06\x03\x55\x04\x03", b"\x06\x03\x55\x84\x03"),  # a name's type that is no OID
+    ],
+)
+def test_certificates_that_no_library_takes(vault: VaultBuilder, old: bytes, new: bytes) -> None:
+    vault.record()
+    leaf = vault.identity.signer.certificate.public_bytes(serialization.Encoding.DER)
+    assert old in leaf
+    hurt = armoured(leaf.replace(old, new, 1))
+    vault.layout.chain.write_bytes(armoured(leaf) + hurt)
+    assert {finding.code for finding in check(vault).findings} <= {Code.CERT_UNKNOWN, Code.SIGNATURE_UNCOVERED}
+    vault.layout.chain.write_bytes(hurt)
+    vault.layout.root_certificate.write_bytes(hurt)
+    assert Code.CERT_UNKNOWN in fails(check(vault))
+    assert not verify_path(vault.root).ok
