@@ -55,6 +55,7 @@ class CameraProcess:
         self._control = ControlClient(self.settings.vault.socket_path, timeout_s=10.0)
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
+        self._told = False
         self.lines: list[LogLine] = []
 
     def start(self) -> None:
@@ -98,7 +99,7 @@ class CameraProcess:
                 return found
             if ended:
                 self._finish_log()
-                raise DemoError(f"The daemon ended with exit code {self.exit_code} before {what}.{self.last_words()}")
+                raise DemoError(f"The daemon ended {self.how_it_ended()} before {what}.{self.last_words()}")
             if time.monotonic() > deadline_s:
                 raise DemoError(f"It took longer than {timeout_s:.0f} s until {what}.{self.last_words()}")
             time.sleep(_POLL_S)
@@ -113,10 +114,20 @@ class CameraProcess:
         self._finish_log()
         return code
 
+    def ended_by_itself(self, grace_s: float = 2.0) -> int | None:
+        """The exit code if it has ended, or is just about to, without `stop` or `kill`; else None."""
+        if self._told:
+            return None
+        try:
+            return self.wait_ended(grace_s)
+        except subprocess.TimeoutExpired:
+            return None
+
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """SIGTERM, then its exit code. One that does not end in time is killed, which gives -9."""
         process = self._started
         if process.poll() is None:
+            self._told = True
             process.terminate()
         try:
             process.wait(timeout_s)
@@ -128,9 +139,15 @@ class CameraProcess:
 
     def kill(self) -> None:
         """SIGKILL: what a crash is like. Waits until the process is gone."""
+        self._told = True
         self._started.kill()
         self._started.wait()
         self._finish_log()
+
+    def how_it_ended(self) -> str:
+        """The exit code in words."""
+        code = self.exit_code
+        return f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
 
     def last_words(self) -> str:
         """Its last log lines, for the end of a message."""
