@@ -52,31 +52,33 @@ def run(folder: Path, *, quick: bool) -> list[Figure]:
 def _whole(device: Device) -> tuple[float, int]:
     """When the last fragment with pre-event in it was seen to be durable, and how many bytes were written up to it.
 
-    The daemon counts a fragment as durable when its checkpoint's fdatasync has returned.
+    The daemon counts a fragment as durable when its checkpoint's fdatasync has returned. Raises TimeoutError.
     """
     seen: list[tuple[float, int]] = []
-    while True:
-        durable = int(device.status()["durable_fragments"] or 0)
-        seen.append((boottime_s(), durable))
-        opened = device.records("recording-open")[-1] if durable and len(seen) == 1 else None
-        if opened is not None:
-            wanted_90k = (opened["trigger_boottime_ns"] - opened["media_origin_boottime_ns"]) * 9 // 100_000
-            recording_id = opened["recording_id"]
-        time.sleep(_POLL_S)
-        # A live fragment of a second follows the pre-event; by then its last one was counted long ago.
-        if len(seen) > 1 and durable > seen[0][1] and seen[-1][0] - seen[0][0] > 1.2:
-            break
-    size_bytes = base_bytes = 0
+    for _ in range(20):
+        until_s = boottime_s() + 1.0
+        while boottime_s() < until_s:
+            durable = int(device.status()["durable_fragments"] or 0)
+            seen.append((boottime_s(), durable))  # after the answer: an upper bound
+            time.sleep(_POLL_S)
+        # The journal is read only now: a reader must not take the time from what is being timed.
+        last = _last_pre_event_fragment(device)
+        if last is not None and seen[-1][1] >= last[0]:
+            return next(at_s for at_s, durable in seen if durable >= last[0]), last[1]
+    raise TimeoutError("The pre-event did not become durable in 20 s.")
+
+
+def _last_pre_event_fragment(device: Device) -> tuple[int, int] | None:
+    """Number of the newest recording's fragment that reaches the trigger, and the bytes up to its end."""
+    opened = device.records("recording-open")[-1]
+    wanted_90k = (opened["trigger_boottime_ns"] - opened["media_origin_boottime_ns"]) * 9 // 100_000
+    file_bytes: dict[str, int] = {}
     for checkpoint in device.records("checkpoint"):
-        if checkpoint["recording_id"] != recording_id:
-            continue
-        if checkpoint["bytes"] < size_bytes - base_bytes:
-            base_bytes = size_bytes
-        size_bytes = base_bytes + checkpoint["bytes"]
-        if checkpoint["end_media_90k"] >= wanted_90k:
-            number = checkpoint["fragment"]
-            return next(at_s for at_s, durable in seen if durable >= number), size_bytes
-    raise RuntimeError("The journal holds no checkpoint at the trigger, although the device counted its fragment.")
+        if checkpoint["recording_id"] == opened["recording_id"]:
+            file_bytes[checkpoint["file"]] = checkpoint["bytes"]
+            if checkpoint["end_media_90k"] >= wanted_90k:
+                return checkpoint["fragment"], sum(file_bytes.values())
+    return None
 
 
 def write_bytes_per_s(folder: Path, count: int = 12) -> float:
