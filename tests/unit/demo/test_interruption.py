@@ -32,28 +32,40 @@ def test_only_the_first_interrupts() -> None:
 
 def test_held_puts_it_off_to_the_end() -> None:
     done: list[str] = []
-    with Interruption() as interruption, pytest.raises(KeyboardInterrupt):
+
+    def start_and_stop(interruption: Interruption) -> None:
         with interruption.held():
             with interruption.held():
                 raise_signal()
             done.append("inner")
         done.append("not reached")
+
+    with Interruption() as interruption, pytest.raises(KeyboardInterrupt):
+        start_and_stop(interruption)
     assert done == ["inner"]
 
 
 def test_held_while_unwinding_does_not_interrupt_again() -> None:
     unwound: list[str] = []
-    with Interruption() as interruption, pytest.raises(KeyboardInterrupt):
+
+    def interrupted(interruption: Interruption) -> None:
         try:
             raise_signal()
         finally:
             with interruption.held():
                 raise_signal(signal.SIGTERM)
             unwound.append("all of it")
+
+    with Interruption() as interruption, pytest.raises(KeyboardInterrupt):
+        interrupted(interruption)
     assert unwound == ["all of it"]
 
 
 def test_an_error_in_held_is_not_hidden_by_an_interruption() -> None:
-    with Interruption() as interruption, pytest.raises(ZeroDivisionError), interruption.held():
-        raise_signal()
-        raise ZeroDivisionError
+    def failing(interruption: Interruption) -> None:
+        with interruption.held():
+            raise_signal()
+            raise ZeroDivisionError
+
+    with Interruption() as interruption, pytest.raises(ZeroDivisionError):
+        failing(interruption)
