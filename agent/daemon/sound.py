@@ -14,6 +14,7 @@ from agent.ring.ring import PacketRing
 from agent.settings.schema import Settings
 
 RETRY_S = 2.0
+STOP_S = 1.0
 
 
 class SoundThread:
@@ -46,7 +47,7 @@ class SoundThread:
     def stop(self) -> None:
         """Ask to end, and wait a moment: a device that blocks is left behind, it holds nothing that matters."""
         self._stopping.set()
-        self._thread.join(1.0)
+        self._thread.join(STOP_S)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
