@@ -74,7 +74,7 @@ class CaptureThread:
         self._on_ended = on_ended
         self._on_sound = on_sound
         self._stopping = threading.Event()
-        self._keyframe_wanted = threading.Event()
+        self._keyframe_after_ns: int | None = None
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
         self._sound_failed = False
         self.failure: BaseException | None = None
@@ -94,9 +94,19 @@ class CaptureThread:
         """False once the thread has ended, which before `stop` only a defect makes it do."""
         return self._thread.is_alive()
 
-    def force_keyframe(self) -> None:
-        """Make the next frame a keyframe, so that the GOP in flight can be written at once."""
-        self._keyframe_wanted.set()
+    def force_keyframe(self, after_ns: int) -> None:
+        """Make the first frame captured after that time a keyframe: what is before it can then be written at once.
+
+        A frame that is being read at that moment was captured earlier, and would leave the newest ones to the next GOP.
+        """
+        self._keyframe_after_ns = after_ns
+
+    def _wants_keyframe(self, captured_ns: int) -> bool:
+        after_ns = self._keyframe_after_ns
+        if after_ns is None or captured_ns <= after_ns:
+            return False
+        self._keyframe_after_ns = None
+        return True
 
     def _run(self) -> None:
         retry_s = FIRST_RETRY_S
@@ -128,10 +138,7 @@ class CaptureThread:
             sound = self._start_sound(camera, stream)
             while not self._stopping.is_set():
                 frame = camera.read()
-                wanted = self._keyframe_wanted.is_set()
-                if wanted:
-                    self._keyframe_wanted.clear()
-                for packet in encoder.encode(frame, force_keyframe=wanted):
+                for packet in encoder.encode(frame, force_keyframe=self._wants_keyframe(frame.captured_ns)):
                     ring.push_video(packet)
                 if not told and ring.newest_video_ns is not None:
                     told = True

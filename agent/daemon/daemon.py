@@ -92,7 +92,7 @@ class Daemon:
         clock: Clock,
         panel: PanelLike,
         *,
-        force_keyframe: Callable[[], None],
+        force_keyframe: Callable[[int], None],
         check_parts: Callable[[], None],
         read_button: Callable[[], bool | None],
     ) -> None:
@@ -283,7 +283,7 @@ class Daemon:
         stream = self._stream
         assert stream is not None
         # The keyframe ends the GOP in flight, so that all of the pre-event can become durable at once.
-        self._force_keyframe()
+        self._force_keyframe(effect.trigger_ns)
         pre_event_ns = self._settings.buffer.pre_event_s * NS_PER_S
         cursor = stream.ring.open_cursor(
             start_ns=effect.trigger_ns - pre_event_ns,

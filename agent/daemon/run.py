@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from agent.controller.events import ButtonEdge, InputActivated, TerminationAsked
 from agent.daemon.capture import CaptureThread
 from agent.daemon.daemon import Daemon
 from agent.daemon.logs import log
+from agent.daemon.memory import bound_memory
 from agent.daemon.storage import StorageThread
 from agent.daemon.vault_opening import VaultOpening
 from agent.errors import BodycamError, ControlError, PanelError
@@ -37,8 +37,7 @@ RECEIPT_TIMEOUT_S = 25.0
 
 def run_daemon(loaded: LoadedSettings, clock: Clock | None = None) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code. Raises BodycamError when it cannot start or go on."""
-    # The buffer holds what nobody may read who has not been allowed to: no core file ever takes it to disk.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    bound_memory()
     # A press must not wait for the capture thread's turn to end: 5 ms a turn, CPython's default, adds up under load.
     sys.setswitchinterval(0.0005)
     with ExitStack() as stack:
@@ -60,7 +59,7 @@ class _Run:
             settings,
             clock,
             self._panel,
-            force_keyframe=lambda: self._capture.force_keyframe(),
+            force_keyframe=lambda after_ns: self._capture.force_keyframe(after_ns),
             check_parts=self._check_parts,
             read_button=lambda: None if self._button is None else self._button.pressed,
         )

@@ -30,10 +30,11 @@ class AudioFormat:
 class VideoPacket:
     """One access unit of H.264, Annex B (ITU-T H.264 Annex B), SPS and PPS in front of every keyframe.
 
-    pts_ns: capture time of the frame on the boot clock. There are no B-frames, so decode order is this order.
+    data: bytes, or a view into the bytes of a whole GOP. pts_ns: capture time of the frame on the boot clock. There are
+    no B-frames, so decode order is this order.
     """
 
-    data: bytes
+    data: bytes | memoryview
     pts_ns: int
     is_keyframe: bool
 

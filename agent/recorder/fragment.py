@@ -28,7 +28,7 @@ VIDEO_TRACK_ID = 1
 AUDIO_TRACK_ID = 2
 
 _VIDEO_TIME_BASE = Fraction(1, VIDEO_TIMESCALE_90K)
-_BUFFER_BYTES = 1 << 20
+_BUFFER_BYTES = 1 << 18
 _MOVFLAGS = "cmaf+empty_moov+default_base_moof+frag_custom+frag_discont+skip_trailer"
 _LAYOUTS = {1: "mono", 2: "stereo"}
 
@@ -184,9 +184,11 @@ class Fragmenter:
         return bytes(sink.written)
 
 
-def _packet(data: bytes, stream: Stream, pts: int, duration: int, time_base: Fraction) -> av.Packet[Stream]:
+def _packet(
+    data: bytes | memoryview, stream: Stream, pts: int, duration: int, time_base: Fraction
+) -> av.Packet[Stream]:
     """A packet of the muxer's own around the same immutable bytes: `mux` rewrites times in place."""
-    packet = av.Packet(data)
+    packet = av.Packet(cast(bytes, data))  # any buffer will do, which the type hints do not say
     packet.stream = stream
     packet.time_base = time_base
     packet.pts = packet.dts = pts

@@ -26,7 +26,7 @@ from agent.vault.layout import INIT_NAME, RECORDING_JSON_NAME, VaultLayout, segm
 from agent.vault.record import sha256_hex
 from agent.vault.whole import write_whole
 
-BATCH_BYTES = 8_000_000
+BATCH_BYTES = 2_000_000
 """How much of a backlog is written per sync: large enough for flash, small enough to bound what a cut can take."""
 
 AUDIO_GRACE_NS = 300 * NS_PER_MS

@@ -113,7 +113,7 @@ class Bench:
         self._order = count()
         self._due: list[tuple[int, int, Callable[[], None]]] = []
         self._commands: list[Callable[[Recorder], None]] = []
-        self._keyframe_wanted = False
+        self._keyframe_after_ns: int | None = None
         self.camera = SyntheticCamera(
             self.clock,
             self.settings.camera.width,
@@ -192,8 +192,8 @@ class Bench:
         """The daemon's way to the storage thread."""
         self._commands.append(command)
 
-    def _force_keyframe(self) -> None:
-        self._keyframe_wanted = True
+    def _force_keyframe(self, after_ns: int) -> None:
+        self._keyframe_after_ns = after_ns
 
     def run_for(self, seconds: float) -> Bench:
         """Let time pass."""
@@ -251,7 +251,9 @@ class Bench:
             self.end_stream(str(error))
             return
         self.frame_counters.append((frame.captured_ns, self.camera.delivered - 1))
-        wanted, self._keyframe_wanted = self._keyframe_wanted, False
+        wanted = self._keyframe_after_ns is not None and frame.captured_ns > self._keyframe_after_ns
+        if wanted:
+            self._keyframe_after_ns = None
         for packet in self._video.encode(frame, force_keyframe=wanted):
             self.stream.ring.push_video(packet)
         self._sound()
