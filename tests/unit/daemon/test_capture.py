@@ -310,8 +310,10 @@ def test_what_was_told_of_the_sound_outlives_the_camera_session(desk: Desk) -> N
     desk.ended.get(timeout=WAIT_S)
     desk.camera.plug_in()
     desk.camera.give(2)
-    desk.started.get(timeout=WAIT_S)
+    third = desk.started.get(timeout=WAIT_S)
     desk.microphone.give(20)
+    while third.ring.newest_audio_end_ns is None:
+        threading.Event().wait(0.001)
     desk.microphone.error = MicrophoneError("Gone again.")
     desk.microphone.give(30)
     assert desk.sound.get(timeout=WAIT_S) == "Gone again."
