@@ -31,6 +31,7 @@ from agent.controller.events import (
     MicrophoneRestored,
     RecordingClosed,
     ResumeWanted,
+    SoundMissing,
     StorageFailed,
     StorageRestored,
     StreamEnded,
@@ -92,6 +93,9 @@ class _Step:
             case MicrophoneRestored():
                 fields = {"component": "microphone", "message": "Sound reaches the encoder again."}
                 self.effects.append(JournalRecord("fault-cleared", fields))
+            case SoundMissing(from_ns, to_ns):
+                span = {"from_boottime_ns": from_ns, "to_boottime_ns": to_ns}
+                self.effects.append(JournalRecord("sound-missing", span))
             case ResumeWanted(linked_from):
                 self._start(self.now_ns, "resume", (), linked_from)
             case TerminationAsked():

@@ -64,8 +64,9 @@ class CaptureThread:
         on_started: Callable[[Stream], None],
         on_ended: Callable[[Stream | None, str], None],
         on_sound: Callable[[str | None], None],
+        on_silence: Callable[[int, int], None],
     ) -> None:
-        """on_sound(message): the microphone failed, or works again (None)."""
+        """on_sound(message): the microphone failed, or works again (None). on_silence: see SoundThread."""
         self._settings = settings
         self._open_camera = open_camera
         self._open_microphone = open_microphone
@@ -73,6 +74,7 @@ class CaptureThread:
         self._on_started = on_started
         self._on_ended = on_ended
         self._on_sound = on_sound
+        self._on_silence = on_silence
         self._stopping = threading.Event()
         self._keyframe_after_ns: int | None = None
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
@@ -165,7 +167,12 @@ class CaptureThread:
         if stream.tracks.audio is None:
             return None
         sound = SoundThread(
-            self._settings, lambda: self._open_microphone(camera), stream.tracks.audio, stream.ring, self._sound_changed
+            self._settings,
+            lambda: self._open_microphone(camera),
+            stream.tracks.audio,
+            stream.ring,
+            self._sound_changed,
+            self._on_silence,
         )
         sound.start()
         return sound

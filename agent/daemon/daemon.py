@@ -33,6 +33,7 @@ from agent.controller.events import (
     MicrophoneRestored,
     RecordingClosed,
     ResumeWanted,
+    SoundMissing,
     StorageFailed,
     StorageRestored,
     StreamEnded,
@@ -137,6 +138,10 @@ class Daemon:
         """The microphone failed, or works again (None)."""
         self.note_fault("microphone", message)
         self._queue.put(MicrophoneRestored() if message is None else MicrophoneFailed(message))
+
+    def sound_missing(self, from_ns: int, to_ns: int) -> None:
+        """Silence stands in the sound where none was captured."""
+        self._queue.put(SoundMissing(from_ns, to_ns))
 
     def vault_opened(self, recovered: Recovered) -> None:
         """Start-up recovery is done."""

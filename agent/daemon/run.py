@@ -30,6 +30,7 @@ from agent.recorder.receipts import check_receipt
 from agent.settings.load import LoadedSettings
 from agent.vault.filesystem import PosixFilesystem
 from agent.vault.layout import VaultLayout
+from agent.vault.lock import VaultLock
 
 RESTART_EXIT_CODE = 69
 RECEIPT_TIMEOUT_S = 25.0
@@ -50,6 +51,8 @@ class _Run:
         self._loaded = loaded
         self._layout = VaultLayout(settings.vault.path)
         self._filesystem = PosixFilesystem()
+        if self._layout.root.is_dir():
+            VaultLock(self._layout.root).release()  # said before another run's pins and camera are in anybody's way
         factory = open_pin_factory(settings.gpio, settings.profile)
         stack.callback(factory.close)
         self._panel = stack.enter_context(Panel(settings.gpio, settings.panel, factory, clock))
@@ -79,6 +82,7 @@ class _Run:
             on_started=self._daemon.stream_started,
             on_ended=self._daemon.stream_ended,
             on_sound=self._daemon.sound_changed,
+            on_silence=self._daemon.sound_missing,
         )
         self._open_inputs(stack, factory, clock)
         handlers = {"status": self._status, "receipt": self._receipt}

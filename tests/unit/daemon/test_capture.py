@@ -46,6 +46,7 @@ class Desk:
             on_started=self.started.put,
             on_ended=lambda stream, message: self.ended.put((stream, message)),
             on_sound=self.sound.put,
+            on_silence=lambda _from_ns, _to_ns: None,
         )
 
     def _open_camera(self) -> Camera:

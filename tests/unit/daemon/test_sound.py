@@ -5,16 +5,20 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
 import agent.daemon.sound
 from agent.capture.microphone import AudioChunk, Microphone
-from agent.clock import NS_PER_S, SimulatedClock
+from agent.capture.pace import TimeBase
+from agent.capture.synthetic import SyntheticMicrophone
+from agent.clock import NS_PER_MS, NS_PER_S, SimulatedClock
 from agent.daemon.logs import LOG
 from agent.daemon.sound import SoundThread
+from agent.encode.audio import AudioEncoder
 from agent.errors import MicrophoneError
-from agent.media.packets import AudioFormat
+from agent.media.packets import AudioFormat, AudioPacket
 from agent.ring.ring import PacketRing
 from tests.support.bench import bench_settings
 from tests.unit.daemon.devices import RATE, WAIT_S, GatedMicrophone
@@ -28,10 +32,14 @@ class Desk:
         self.microphone: GatedMicrophone | None = GatedMicrophone(self.clock)
         self.told: queue.Queue[str | None] = queue.Queue()
         self.tries = 0
+        self.silence: list[tuple[int, int]] = []
         self.ring = PacketRing(keep_ns=NS_PER_S, max_bytes=1 << 20, frame_ns=1, audio_before_trigger=True)
         self.thread = SoundThread(
-            bench_settings(sound=True), self._open, AudioFormat(RATE, 1), self.ring, self.told.put
+            bench_settings(sound=True), self._open, AudioFormat(RATE, 1), self.ring, self.told.put, self.note_silence
         )
+
+    def note_silence(self, from_ns: int, to_ns: int) -> None:
+        self.silence.append((from_ns, to_ns))
 
     def _open(self) -> Microphone | None:
         self.tries += 1
@@ -159,3 +167,36 @@ def test_a_device_that_blocks_is_left_behind(desk: Desk, monkeypatch: pytest.Mon
     assert reading.wait(WAIT_S)
     desk.thread.stop()
     assert desk.thread._thread.is_alive()
+
+
+def test_a_microphone_that_was_away_leaves_named_silence_and_not_a_jump(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From one session to the next: the sound goes on without a hole in its times, and the hole is told."""
+    clock = SimulatedClock()
+    base = TimeBase(clock)
+    told: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    holes: list[tuple[int, int]] = []
+    ring = PacketRing(keep_ns=60 * NS_PER_S, max_bytes=1 << 20, frame_ns=NS_PER_S // 30, audio_before_trigger=True)
+    pushed: list[AudioPacket] = []
+    monkeypatch.setattr(ring, "push_audio", pushed.append)
+    thread = SoundThread(
+        bench_settings(sound=True),
+        lambda: SyntheticMicrophone(base, RATE, 1),
+        AudioFormat(RATE, 1),
+        ring,
+        told.put,
+        lambda from_ns, to_ns: holes.append((from_ns, to_ns)),
+    )
+    encoder = AudioEncoder(bench_settings(sound=True).audio, AudioFormat(RATE, 1))
+    microphone = SyntheticMicrophone(base, RATE, 1)
+    microphone.open()
+    for _ in range(30):
+        thread._encode(encoder, microphone.read())
+    microphone.close()
+    clock.advance_ns(3 * NS_PER_S)
+    microphone.open()
+    for _ in range(30):
+        thread._encode(encoder, microphone.read())
+    ((from_ns, to_ns),) = holes
+    assert abs(to_ns - from_ns - 3 * NS_PER_S) < 40 * NS_PER_MS
+    longest_ns = max(after.pts_ns - before.pts_ns for before, after in pairwise(pushed))
+    assert longest_ns < 2 * pushed[0].duration_ns
