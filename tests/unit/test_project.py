@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "controller": BOTTOM,
     # The journal in the vault asks for a signer through a Protocol of its own, so neither room knows the other.
     "trust": BOTTOM,
+    "signing": BOTTOM | {"trust"},
     "encode": PARTS,
     "recorder": PARTS | {"encode"},
     "panel": PARTS,
