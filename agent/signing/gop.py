@@ -40,6 +40,11 @@ class GopHashes:
         return digest
 
     @property
+    def hashes(self) -> tuple[bytes, ...]:
+        """One for each NAL unit."""
+        return tuple(self._hashes)
+
+    @property
     def listed(self) -> bytes:
         """All hashes, one behind the other."""
         return b"".join(self._hashes)
