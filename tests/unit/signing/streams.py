@@ -45,9 +45,7 @@ def unsigned_stream(threads: int = 1, gops: int = GOPS) -> tuple[VideoPacket, ..
 class SlowDesk:
     """Answers `pictures` pushes after the question; the signer fails at `refused` and never answers `hanging`."""
 
-    def __init__(
-        self, signer: Signer, pictures: int, refused: Iterable[int] = (), hanging: Iterable[int] = ()
-    ) -> None:
+    def __init__(self, signer: Signer, pictures: int, refused: Iterable[int] = (), hanging: Iterable[int] = ()) -> None:
         self._signer = signer
         self._pictures = pictures
         self._refused, self._hanging = set(refused), set(hanging)
