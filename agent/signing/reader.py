@@ -277,13 +277,14 @@ class StreamReader:
         return any(stray.problem is None and stray.seen_in >= gop.number + 2 for stray in self._strays)
 
     def _stray_of(self, gop: _Gop, later: tuple[int, int] | None) -> _Stray | None:
-        known = [place for place in (self._anchor, later) if place is not None]
-        expected = {(counter + gop.number - number) % _COUNTER_MODULUS for number, counter in known}
+        # Counting from behind would go wrong where GOPs are gone in between.
+        place = self._anchor or later
+        expected = None if place is None else (place[1] + gop.number - place[0]) % _COUNTER_MODULUS
         first = gop.hashes.first if len(gop.hashes) else None
         for stray in self._strays:
             if stray.seen_in < gop.number:
                 continue
-            if stray.statement.counter in expected or (first is not None and stray.hash_list[:HASH_BYTES] == first):
+            if stray.statement.counter == expected or (first is not None and stray.hash_list[:HASH_BYTES] == first):
                 return stray
         return None
 

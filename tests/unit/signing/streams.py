@@ -27,6 +27,7 @@ from tests.unit.trust.identities import identity
 
 VENDOR = VendorInfo("bodycam-agent 0.1.0", "100000001234abcd", "A department")
 GOP_FRAMES = 6
+DEVICE = "CAM-0001"
 GOPS = 12
 UTC_NS = 1_790_000_000_123_456_700
 BOOTTIME_NS = 100_000_000_000
@@ -102,7 +103,7 @@ class FailingSigner:
 
 def make_signer(
     desk: SigningDesk | None = None,
-    name: str = "CAM-0001",
+    name: str = DEVICE,
     on_fault: Callable[[str | None], None] | None = None,
 ) -> StreamSigner:
     """A stream signer of a device, by default signing while the caller waits."""
@@ -111,7 +112,7 @@ def make_signer(
     return StreamSigner(signer, clock, VENDOR, desk=desk or InlineDesk(signer), on_fault=on_fault)
 
 
-def sign(packets: Sequence[VideoPacket], desk: SigningDesk | None = None, name: str = "CAM-0001") -> list[VideoPacket]:
+def sign(packets: Sequence[VideoPacket], desk: SigningDesk | None = None, name: str = DEVICE) -> list[VideoPacket]:
     """The packets through a stream signer."""
     signer = make_signer(desk, name)
     signed = []
@@ -124,7 +125,7 @@ def sign(packets: Sequence[VideoPacket], desk: SigningDesk | None = None, name: 
 
 def slow(pictures: int, refused: Iterable[int] = (), hanging: Iterable[int] = ()) -> SlowDesk:
     """A slow desk with the usual device's key."""
-    return SlowDesk(identity().signer, pictures, refused, hanging)
+    return SlowDesk(identity(DEVICE).signer, pictures, refused, hanging)
 
 
 def read(packets: Iterable[VideoPacket]) -> tuple[StreamReport, list[GopFinding]]:

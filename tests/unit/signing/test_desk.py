@@ -9,7 +9,7 @@ import pytest
 
 from agent.errors import DeviceKeyError
 from agent.signing.desk import InlineDesk, ThreadDesk, Ticket, next_to_sign
-from tests.unit.signing.streams import FailingSigner
+from tests.unit.signing.streams import DEVICE, FailingSigner
 from tests.unit.trust.identities import identity
 
 
@@ -17,7 +17,7 @@ class GatedSigner(FailingSigner):
     """Signs when the test lets it."""
 
     def __init__(self) -> None:
-        super().__init__(identity().signer)
+        super().__init__(identity(DEVICE).signer)
         self.failing = False
         self.entered = threading.Semaphore(0)
         self.gate = threading.Semaphore(0)
@@ -92,7 +92,7 @@ def test_closing_refuses_what_waits_and_waits_for_nobody() -> None:
 
 @pytest.mark.parametrize("failure", [DeviceKeyError("The key is gone."), RuntimeError("driver"), ValueError("x")])
 def test_whatever_a_signer_raises_is_a_refusal(failure: Exception) -> None:
-    ticket = InlineDesk(FailingSigner(identity().signer, failure)).ask(b"document")
+    ticket = InlineDesk(FailingSigner(identity(DEVICE).signer, failure)).ask(b"document")
     assert ticket.signature is None
     assert ticket.refusal is not None
     assert str(failure) in ticket.refusal
@@ -103,12 +103,12 @@ def test_a_signature_of_another_kind_of_key_is_a_refusal() -> None:
         def sign(self, data: bytes) -> bytes:
             return data * 256
 
-    ticket = InlineDesk(RsaLike(identity().signer)).ask(b"x")
+    ticket = InlineDesk(RsaLike(identity(DEVICE).signer)).ask(b"x")
     assert ticket.refusal is not None
 
 
 def test_a_thread_that_failed_once_goes_on() -> None:
-    signer = FailingSigner(identity().signer, RuntimeError("driver"))
+    signer = FailingSigner(identity(DEVICE).signer, RuntimeError("driver"))
     desk = ThreadDesk(signer)
     failed = desk.ask(b"1")
     wait_for(failed)
