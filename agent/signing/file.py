@@ -27,7 +27,7 @@ def read_file(source: Path | BinaryIO, on_gop: Callable[[GopFinding], None] = la
     name = str(source) if isinstance(source, Path) else source
     try:
         # Edit lists hide frames that were signed: `ffmpeg -ss -c copy` leaves them in the file.
-        with av.open(name, "r", options={"ignore_editlist": "1"}) as container:
+        with av.open(name, "r", options={"ignore_editlist": "1"}, metadata_errors="replace") as container:
             videos = container.streams.video
             if not videos or videos[0].codec_context.name != "h264":
                 raise EvidenceDamagedError("There is no H.264 track in this file; choose the file of a recording.")

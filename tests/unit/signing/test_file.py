@@ -122,8 +122,8 @@ def run_validator(path: Path, root: Path) -> str:
 
 
 @pytest.mark.skipif(VALIDATOR is None, reason="ONVIF_MEDIA_SIGNING_VALIDATOR names no validator program")
-@pytest.mark.parametrize("refused", [(), (2, 3)])
-@pytest.mark.parametrize("pictures", [0, 6, 45])
+# Not (45, refused): cut where an unsigned SEI comes more than a GOP late, it takes that SEI for the first GOP it sees.
+@pytest.mark.parametrize(("pictures", "refused"), [(0, ()), (6, ()), (45, ()), (0, (2, 3)), (6, (2, 3))])
 @pytest.mark.parametrize("size", [(192, 128), (640, 480), (1280, 720)])
 def test_onvif_s_own_validator(tmp_path: Path, size: tuple[int, int], pictures: int, refused: tuple[int, ...]) -> None:
     """github.com/onvif/media-signing-framework, examples/apps/validator; build it with -fno-strict-aliasing."""
