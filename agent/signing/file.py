@@ -29,7 +29,8 @@ def read_file(source: Path | BinaryIO, on_gop: Callable[[GopFinding], None] = la
         # Edit lists hide frames that were signed: `ffmpeg -ss -c copy` leaves them in the file.
         with av.open(name, "r", options={"ignore_editlist": "1"}, metadata_errors="replace") as container:
             videos = container.streams.video
-            if not videos or videos[0].codec_context.name != "h264":
+            # PyAV has no codec context for a codec that it does not know, whatever its annotations say.
+            if not videos or getattr(videos[0].codec_context, "name", None) != "h264":
                 raise EvidenceDamagedError("There is no H.264 track in this file; choose the file of a recording.")
             split = _splitter(videos[0])
             for packet in container.demux(videos[0]):
