@@ -282,8 +282,6 @@ class StreamReader:
         expected = None if place is None else (place[1] + gop.number - place[0]) % _COUNTER_MODULUS
         first = gop.hashes.first if len(gop.hashes) else None
         for stray in self._strays:
-            if stray.seen_in < gop.number:
-                continue
             if stray.statement.counter == expected or (first is not None and stray.hash_list[:HASH_BYTES] == first):
                 return stray
         return None

@@ -310,9 +310,10 @@ def test_a_short_stream_changed_everywhere_is_not_pending() -> None:
 
 def test_pictures_in_front_of_the_first_keyframe() -> None:
     whole = joined(gops())[2:]
-    found = states(whole)
-    assert found[0] in "im"
-    assert found[1:] == WHOLE[1:]
+    report, _ = read(whole)
+    assert states(whole) == "i" + WHOLE[1:]
+    assert report.first_bad is not None
+    assert report.first_bad.reason == "It begins without a keyframe."
 
 
 @pytest.mark.parametrize("type_", [2, 3, 4, 19, 20, 21])
@@ -373,3 +374,25 @@ def test_memory_does_not_grow_with_a_stream_that_nothing_fits(stripped: bool) ->
     peak_bytes(2)
     few, many = peak_bytes(20), peak_bytes(60)
     assert many < few * 1.2 + 50_000
+
+
+def test_two_sessions_of_one_camera_spliced_with_their_signatures_moved_along() -> None:
+    """Same key, counters that go on, each GOP genuine: only the linked hash tells that they never were one stream."""
+    whole = gops()
+    other = gops_of(sign([flipped(packet, 9) for packet in unsigned_stream()]))
+    last_sei = seis_of(whole[5])[0]
+    other[5] = [without_seis(packet) for packet in other[5]]
+    other[5][1] = with_sei(other[5][1], last_sei)
+    report, findings = read(joined(whole[:5] + other[5:]))
+    assert "".join(finding.state[0] for finding in findings) == "vvvvvi" + "v" * (GOPS - 7) + "p"
+    assert report.first_bad is not None
+    assert report.first_bad.reason == "It was signed behind another GOP than the one before it."
+
+
+def test_slices_without_end_are_invalid_and_not_kept() -> None:
+    whole = gops()
+    whole[4][2] = replace(whole[4][2], data=whole[4][2].data + b"\x00\x00\x01\x41\x1a\x80" * 66_000)
+    report, findings = read(joined(whole))
+    assert [finding.number for finding in findings if finding.state in BAD_STATES] == [5]
+    assert report.first_bad is not None
+    assert report.first_bad.reason == "It has more than 65535 slices."
