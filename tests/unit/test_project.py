@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "verify": PARTS,
     "offload": PARTS | {"control", "verify"},
     "doctor": PARTS | {"encode", "panel", "control"},
-    "daemon": PARTS | {"encode", "recorder", "panel", "control", "verify", "offload"},
+    "daemon": PARTS | {"encode", "signing", "recorder", "panel", "control", "verify", "offload"},
     # It runs `bodycam` as a process and looks at it from outside.
     "demo": PARTS | {"panel", "control"},
     "cli": PARTS | {"encode", "recorder", "panel", "control", "verify", "offload", "doctor", "daemon", "demo"},
