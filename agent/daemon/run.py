@@ -20,6 +20,7 @@ from agent.daemon.daemon import Daemon
 from agent.daemon.logs import log
 from agent.daemon.memory import bound_memory
 from agent.daemon.storage import StorageThread
+from agent.daemon.stream_signer import open_stream_signer
 from agent.daemon.vault_opening import VaultOpening
 from agent.errors import BodycamError, ControlError, PanelError
 from agent.panel.button import ButtonInput, open_trigger_inputs
@@ -78,6 +79,7 @@ class _Run:
             settings,
             open_camera=lambda: open_camera(settings.camera, clock),
             open_microphone=lambda camera: _open_microphone(loaded, clock, camera),
+            open_signer=lambda: open_stream_signer(settings, clock, opening.device_signer, self._daemon.note_fault),
             on_progress=self._storage.wake,
             on_started=self._daemon.stream_started,
             on_ended=self._daemon.stream_ended,

@@ -21,6 +21,7 @@ from agent.recorder.recorder import Recorder, RecorderListener
 from agent.recorder.recovery import Recovered, recover
 from agent.settings.load import LoadedSettings
 from agent.trust.records import CmsRecordSigner
+from agent.trust.signer import Signer
 from agent.trust.software import SoftwareSigner
 from agent.trust.timed import TimedSigner
 from agent.vault.filesystem import Filesystem
@@ -31,11 +32,11 @@ from agent.vault.lock import VaultLock
 MAX_RECEIPT_BYTES = 1 << 20
 
 
-def load_signer(loaded: LoadedSettings) -> CmsRecordSigner:
+def load_signer(loaded: LoadedSettings) -> TimedSigner:
     """The device key behind its time budget. Raises DeviceKeyError saying how to enrol."""
     vault = loaded.settings.vault
     signer = SoftwareSigner.load(vault.key_path, VaultLayout(vault.path).chain)
-    return CmsRecordSigner(TimedSigner(signer, vault.signer_timeout_ms / 1000))
+    return TimedSigner(signer, vault.signer_timeout_ms / 1000)
 
 
 def make_folders(filesystem: Filesystem, layout: VaultLayout) -> None:
@@ -158,10 +159,15 @@ class VaultOpening:
         self._listener = listener
         self._layout = VaultLayout(loaded.settings.vault.path)
         self._lock: VaultLock | None = None
-        self._signer: RecordSigner | None = None
+        self._signer: Signer | None = None
         with suppress(StorageError):  # said when the storage thread meets it again
             self._require_vault()
             self._secure()
+
+    @property
+    def device_signer(self) -> Signer | None:
+        """The device key, once the vault was there. It answers within `vault.signer_timeout_ms` or refuses."""
+        return self._signer
 
     def __call__(self) -> tuple[Recorder, Recovered]:
         """See `open_recorder`."""
@@ -189,4 +195,4 @@ class VaultOpening:
             self._lock = VaultLock(self._layout.root)
         if self._signer is None:
             self._signer = load_signer(self._loaded)
-        return self._signer
+        return CmsRecordSigner(self._signer)

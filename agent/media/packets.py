@@ -30,11 +30,11 @@ class AudioFormat:
 class VideoPacket:
     """One access unit of H.264, Annex B (ITU-T H.264 Annex B), SPS and PPS in front of every keyframe.
 
-    data: bytes, or a view into the bytes of a whole GOP. pts_ns: capture time of the frame on the boot clock. There are
-    no B-frames, so decode order is this order.
+    data: read back from the ring it is a view into the bytes of a whole GOP; what takes a buffer takes it. pts_ns:
+    capture time of the frame on the boot clock. There are no B-frames, so decode order is this order.
     """
 
-    data: bytes | memoryview
+    data: bytes
     pts_ns: int
     is_keyframe: bool
 

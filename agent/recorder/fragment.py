@@ -184,11 +184,9 @@ class Fragmenter:
         return bytes(sink.written)
 
 
-def _packet(
-    data: bytes | memoryview, stream: Stream, pts: int, duration: int, time_base: Fraction
-) -> av.Packet[Stream]:
+def _packet(data: bytes, stream: Stream, pts: int, duration: int, time_base: Fraction) -> av.Packet[Stream]:
     """A packet of the muxer's own around the same immutable bytes: `mux` rewrites times in place."""
-    packet = av.Packet(cast(bytes, data))  # any buffer will do, which the type hints do not say
+    packet = av.Packet(data)
     packet.stream = stream
     packet.time_base = time_base
     packet.pts = packet.dts = pts

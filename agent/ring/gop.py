@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from typing import cast
 
 from agent.media.packets import VideoPacket
 
@@ -56,6 +57,6 @@ class Gop:
         view = memoryview(self._data if isinstance(self._data, bytes) else bytes(self._data))
         starts = (0, *self._ends[:-1])
         return tuple(
-            VideoPacket(view[start:end], pts_ns, is_keyframe=number == 0)
+            VideoPacket(cast(bytes, view[start:end]), pts_ns, is_keyframe=number == 0)
             for number, (start, end, pts_ns) in enumerate(zip(starts, self._ends, self._times_ns, strict=True))
         )

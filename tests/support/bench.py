@@ -19,6 +19,8 @@ from agent.controller.events import ButtonEdge, TerminationAsked
 from agent.controller.signals import Cue, Indication
 from agent.daemon.capture import make_ring, make_tracks
 from agent.daemon.daemon import TICK_NS, Daemon
+from agent.daemon.signed_ring import SignedRing
+from agent.daemon.stream_signer import open_stream_signer
 from agent.daemon.vault_opening import open_recorder
 from agent.encode.audio import AudioEncoder
 from agent.encode.video import VideoEncoder
@@ -37,6 +39,8 @@ from agent.settings.schema import (
     VaultSettings,
     VideoSettings,
 )
+from agent.signing.desk import InlineDesk
+from agent.signing.signer import StreamSigner
 from agent.vault.filesystem import Filesystem
 from agent.vault.layout import VaultLayout
 from tests.support.identity import BENCH_IDENTITY, BenchIdentity
@@ -140,6 +144,7 @@ class Bench:
         self.recorder: Recorder | None = None
         self.stream: Stream | None = None
         self._video: VideoEncoder | None = None
+        self._signed: SignedRing | None = None
         self._audio: AudioEncoder | None = None
         self._next_frame_ns = 0
         self._sound_until_ns = 0
@@ -183,10 +188,15 @@ class Bench:
         ring = make_ring(self.settings, camera_format.fps, None)
         tracks = make_tracks(self.settings, self._video)
         self.stream = Stream(ring, tracks, self.camera.name, self._video.name)
+        self._signed = SignedRing(ring, self._stream_signer)
         if self.microphone is not None:
             self._audio = AudioEncoder(self.settings.audio, self.microphone.open())
             self._sound_until_ns = self.clock.boottime_ns()
         self._next_frame_ns = self.clock.boottime_ns()
+
+    def _stream_signer(self) -> StreamSigner | None:
+        signer = self.identity.signer
+        return open_stream_signer(self.settings, self.clock, signer, self.daemon.note_fault, InlineDesk(signer))
 
     def do(self, command: Callable[[Recorder], None]) -> None:
         """The daemon's way to the storage thread."""
@@ -244,6 +254,7 @@ class Bench:
     def _frame(self) -> None:
         assert self.stream is not None
         assert self._video is not None
+        assert self._signed is not None
         first = self.stream.ring.newest_video_ns is None
         try:
             frame = self.camera.read()
@@ -255,7 +266,7 @@ class Bench:
         if wanted:
             self._keyframe_after_ns = None
         for packet in self._video.encode(frame, force_keyframe=wanted):
-            self.stream.ring.push_video(packet)
+            self._signed.push_video(packet)
         self._sound()
         if first:
             self.daemon.stream_started(self.stream)

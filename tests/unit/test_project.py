@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "controller": BOTTOM,
     # The journal in the vault asks for a signer through a Protocol of its own, so neither room knows the other.
     "trust": BOTTOM,
+    "signing": BOTTOM | {"trust"},
     "encode": PARTS,
     "recorder": PARTS | {"encode"},
     "panel": PARTS,
@@ -40,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "verify": PARTS,
     "offload": PARTS | {"control", "verify"},
     "doctor": PARTS | {"encode", "panel", "control"},
-    "daemon": PARTS | {"encode", "recorder", "panel", "control", "verify", "offload"},
+    "daemon": PARTS | {"encode", "signing", "recorder", "panel", "control", "verify", "offload"},
     # It runs `bodycam` as a process and looks at it from outside.
     "demo": PARTS | {"panel", "control"},
     "cli": PARTS | {"encode", "recorder", "panel", "control", "verify", "offload", "doctor", "daemon", "demo"},

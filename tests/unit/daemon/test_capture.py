@@ -42,6 +42,7 @@ class Desk:
             self.settings,
             open_camera=self._open_camera,
             open_microphone=self._open_microphone,
+            open_signer=lambda: None,
             on_progress=lambda: None,
             on_started=self.started.put,
             on_ended=lambda stream, message: self.ended.put((stream, message)),
