@@ -172,7 +172,7 @@ COMBINATIONS = {
     '[key]\nbackend = "pkcs11"\ntoken = "t"\npin_path = "/pin"': (2, 'key.module_path = "" (the default) with key.backend = "pkcs11"; expected key.module_path to be the path of'),  # noqa: E501
     '[key]\nbackend = "pkcs11"\nmodule_path = "/m"\npin_path = "/pin"': (2, "expected key.token to be the label of"),
     '[key]\nbackend = "pkcs11"\nmodule_path = "/m"\ntoken = "t"': (2, "expected key.pin_path to be the path of"),
-    '[key]\nbackend = "pkcs11"\nmodule_path = "/m"\ntoken = "t"\npin_path = "/p"\nlabel = ""': (6, "the label of the key"),
+    '[key]\nbackend = "pkcs11"\nmodule_path = "/m"\ntoken = "t"\npin_path = "/p"\nlabel = ""': (6, "the label of the key"),  # noqa: E501
     '[key]\ntoken = "t"': (2, 'key.backend = "software" (the default) with key.token = "t"; expected key.backend to be "pkcs11"'),  # noqa: E501
     '[vault]\npath = "/v"\n[key]\nbackend = "pkcs11"\nmodule_path = "/m"\ntoken = "t"\npin_path = "/v/pin"': (7, "must never see the PIN"),  # noqa: E501
     '[vault]\npath = "/v"\nreceipt_queue_path = "/v"': (3, "a path outside the vault /v"),
