@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +15,13 @@ from agent.trust.certificates import make_bench_root, make_device_certificate, p
 from agent.trust.records import CmsRecordSigner
 from agent.trust.software import SoftwareSigner
 from agent.vault.journal import RecordSigner
+from agent.vault.record import Record, parse_line, sha256_hex
 from agent.verify.finding import Code
 from agent.verify.verify import verify_path
 from tests.support.identity import BENCH_IDENTITY, BenchIdentity, make_identity
 from tests.support.vault_builder import DEVICE_ID, VaultBuilder
 from tests.unit.trust.identities import new_key
-from tests.unit.verify.tampering import check, fails, first, forge, notes, warns
+from tests.unit.verify.tampering import check, fails, first, forge, lines_of, notes, warns
 
 Documents = list[dict[str, Any]]
 
@@ -199,6 +201,31 @@ def test_records_that_contradict_each_other(
 ) -> None:
     vault.record(4)
     rewrite(vault, edit)
+    assert code in fails(check(vault))
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ({"frames": 11}, Code.FRAGMENT_COUNT),
+        ({"fragments": 2}, Code.FRAGMENT_COUNT),
+        ({"checkpointed_bytes": 1}, Code.FRAGMENT_COUNT),
+        ({"checkpoint_intact": False}, Code.CHECKPOINT_HASH),
+    ],
+)
+def test_records_of_a_recovery_that_contradict_the_files(tmp_path: Path, values: dict[str, Any], code: Code) -> None:
+    vault = VaultBuilder(tmp_path / "vault")
+    vault.feed(vault.begin(), 4)
+    vault.restart()
+    path = vault.layout.journal / "000002.journal"
+    records = [parse_line(line[:-1]) for line in lines_of(path)]
+    prev, out = records[0].prev, []
+    for record in records:
+        fields = record.fields | {"prev": prev} | (values if record.fields.get("state") == "recovered" else {})
+        data = json.dumps(fields, separators=(",", ":")).encode()
+        prev = sha256_hex(data)
+        out.append(Record(data, BENCH_IDENTITY.record_signer.sign_record(data), {}).line())
+    path.write_bytes(b"".join(out))
     assert code in fails(check(vault))
 
 
