@@ -137,6 +137,8 @@ def enroll(
     install: Annotated[Path | None, typer.Option(metavar="CHAIN.pem", help="Install what your CA issued.")] = None,
     root: Annotated[Path | None, typer.Option(metavar="ROOT.pem", help="With --install: the CA's root.")] = None,
     bench: Annotated[bool, typer.Option("--bench", help="Make a CA of its own, to try things out.")] = False,
+    renew: Annotated[bool, typer.Option("--renew", help="With --csr: another certificate for the same key.")] = False,
+    rotate: Annotated[bool, typer.Option("--rotate", help="With --csr: a new key, and a certificate for it.")] = False,
     config: ConfigOption = None,
     profile: ProfileOption = None,
     overrides: SetOption = None,
@@ -145,7 +147,9 @@ def enroll(
     from agent.cli.enroll import enroll as enroll_device
 
     settings = load(config, profile, overrides).settings
-    raise typer.Exit(enroll_device(settings, csr=csr, install=install, root=root, bench=bench))
+    raise typer.Exit(
+        enroll_device(settings, csr=csr, install=install, root=root, bench=bench, renew=renew, rotate=rotate)
+    )
 
 
 @app.command()
