@@ -1,3 +1,5 @@
+"""Fixtures that more than one folder of tests needs."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
