@@ -33,7 +33,7 @@ from tests.support.identity import make_identity
 from tests.support.playback import journal_records, of_type
 from tests.support.softhsm import SoftHsm, SoftToken
 from tests.support.vault_builder import DEVICE_ID as BUILT_ID
-from tests.support.vault_builder import NobodyListens, VaultBuilder
+from tests.support.vault_builder import MoodySigner, NobodyListens, VaultBuilder
 from tests.unit.trust.identities import NOW, Identity, identity
 from tests.unit.verify.tampering import fails, notes, warns
 
@@ -278,6 +278,32 @@ def test_packages_carry_the_chains_they_need_and_the_same_ones_later(tmp_path: P
         report = verify_path(after[recording_id], roots=roots)
         assert report.ok, report.findings
         assert warns(report) == set()
+
+
+def test_a_camera_enrolled_by_an_older_version_keeps_its_first_chain_too(camera: Camera) -> None:
+    (camera.layout.device / kept_chain_name(fingerprint_hex(camera.certificate))).unlink()
+    camera.enrol(rotate=True)
+    camera.run()
+    assert camera.verify().ok
+
+
+def test_nobody_takes_over_while_either_signer_is_busy(tmp_path: Path) -> None:
+    vault = VaultBuilder(tmp_path / "vault")
+    successor = MoodySigner(make_identity())
+    promoted: list[bool] = []
+    succession = Succession(successor, lambda: promoted.append(True))
+    successor.busy = True
+    assert not succession.take_over(vault.journal)
+    successor.busy = False
+    vault.signer.busy = True
+    assert not succession.take_over(vault.journal)
+    assert promoted == []
+    vault.signer.busy = False
+    vault.record()
+    report = verify_path(vault.root, roots=[vault.identity.root])
+    assert report.ok
+    assert len(report.certificates) == 1
+    assert warns(report) == set()
 
 
 def test_a_lost_old_key_is_said_and_stops_nothing(camera: Camera) -> None:
