@@ -91,6 +91,8 @@ def build_parser() -> argparse.ArgumentParser:
     enroll.add_argument("--install", type=Path, metavar="CHAIN.pem", help="install what your CA issued")
     enroll.add_argument("--root", type=Path, metavar="ROOT.pem", help="with --install: the CA's root")
     enroll.add_argument("--bench", action="store_true", help="make a CA of its own, to try things out")
+    enroll.add_argument("--renew", action="store_true", help="with --csr: another certificate for the same key")
+    enroll.add_argument("--rotate", action="store_true", help="with --csr: a new key, and a certificate for it")
 
     doctor = add(
         "doctor",
@@ -196,6 +198,8 @@ def _enroll(arguments: argparse.Namespace) -> int:
         install=arguments.install,
         root=arguments.root,
         bench=arguments.bench,
+        renew=arguments.renew,
+        rotate=arguments.rotate,
     )
 
 

@@ -15,28 +15,19 @@ from pathlib import Path
 from agent import __version__
 from agent.clock import Clock
 from agent.daemon.logs import log
+from agent.daemon.succession import DeviceKeys, Succession
 from agent.errors import StorageError, StoreError
 from agent.recorder.receipts import check_receipt
 from agent.recorder.recorder import Recorder, RecorderListener
 from agent.recorder.recovery import Recovered, recover
 from agent.settings.load import LoadedSettings
-from agent.trust.records import CmsRecordSigner
 from agent.trust.signer import Signer
-from agent.trust.software import SoftwareSigner
-from agent.trust.timed import TimedSigner
 from agent.vault.filesystem import Filesystem
 from agent.vault.journal import Journal, RecordSigner
 from agent.vault.layout import VaultLayout
 from agent.vault.lock import VaultLock
 
 MAX_RECEIPT_BYTES = 1 << 20
-
-
-def load_signer(loaded: LoadedSettings) -> TimedSigner:
-    """The device key behind its time budget. Raises DeviceKeyError saying how to enrol."""
-    vault = loaded.settings.vault
-    signer = SoftwareSigner.load(vault.key_path, VaultLayout(vault.path).chain)
-    return TimedSigner(signer, vault.signer_timeout_ms / 1000)
 
 
 def make_folders(filesystem: Filesystem, layout: VaultLayout) -> None:
@@ -54,8 +45,12 @@ def open_recorder(
     clock: Clock,
     listener: RecorderListener,
     loaded: LoadedSettings,
+    succession: Succession | None = None,
 ) -> tuple[Recorder, Recovered]:
-    """Journal, recovery, recorder. Raises StorageError to be tried again, JournalError when a person has to look."""
+    """Journal, recovery, recorder. Raises StorageError to be tried again, JournalError when a person has to look.
+
+    succession: a key that waits to take over from `signer`.
+    """
     settings = loaded.settings
     make_folders(filesystem, layout)
     journal = Journal(
@@ -67,7 +62,7 @@ def open_recorder(
         rotate_bytes=settings.vault.journal_rotate_bytes,
     )
     try:
-        return _use_journal(journal, filesystem, layout, clock, listener, loaded)
+        return _use_journal(journal, filesystem, layout, clock, listener, loaded, succession)
     except BaseException:
         journal.close()  # it is tried again for hours, and each try opens a new one
         raise
@@ -80,6 +75,7 @@ def _use_journal(
     clock: Clock,
     listener: RecorderListener,
     loaded: LoadedSettings,
+    succession: Succession | None,
 ) -> tuple[Recorder, Recovered]:
     settings = loaded.settings
     journal.append("boot", software="bodycam-agent", version=__version__, pid=os.getpid())
@@ -94,6 +90,8 @@ def _use_journal(
     journal.commit()
     recovered = recover(filesystem, layout, journal, clock, resume_within_s=settings.recording.resume_within_s)
     _take_queued_receipts(filesystem, layout, journal, settings.vault.receipt_queue_path)
+    if succession is not None:
+        succession.take_over(journal)
     return Recorder(filesystem, layout, journal, clock, listener, segment_s=settings.vault.segment_s), recovered
 
 
@@ -159,7 +157,7 @@ class VaultOpening:
         self._listener = listener
         self._layout = VaultLayout(loaded.settings.vault.path)
         self._lock: VaultLock | None = None
-        self._signer: Signer | None = None
+        self._keys: DeviceKeys | None = None
         with suppress(StorageError):  # said when the storage thread meets it again
             self._require_vault()
             self._secure()
@@ -167,13 +165,15 @@ class VaultOpening:
     @property
     def device_signer(self) -> Signer | None:
         """The device key, once the vault was there. It answers within `vault.signer_timeout_ms` or refuses."""
-        return self._signer
+        return None if self._keys is None else self._keys.device_signer
 
     def __call__(self) -> tuple[Recorder, Recovered]:
         """See `open_recorder`."""
         self._require_vault()
-        signer = self._secure()
-        return open_recorder(self._filesystem, self._layout, signer, self._clock, self._listener, self._loaded)
+        keys = self._secure()
+        return open_recorder(
+            self._filesystem, self._layout, keys.signer, self._clock, self._listener, self._loaded, keys.succession
+        )
 
     def _require_vault(self) -> None:
         root = self._layout.root
@@ -190,9 +190,9 @@ class VaultOpening:
                 str(root),
             )
 
-    def _secure(self) -> RecordSigner:
+    def _secure(self) -> DeviceKeys:
         if self._lock is None:
             self._lock = VaultLock(self._layout.root)
-        if self._signer is None:
-            self._signer = load_signer(self._loaded)
-        return CmsRecordSigner(self._signer)
+        if self._keys is None:
+            self._keys = DeviceKeys(self._filesystem, self._loaded.settings)
+        return self._keys

@@ -46,7 +46,7 @@ class DeviceSettings:
 
 @dataclass(frozen=True, slots=True)
 class VaultSettings:
-    """[vault]: where evidence lies. `path` is the vault, `key` the device key, `socket` the control socket."""
+    """[vault]: where evidence lies. `path` is the vault, `key` a software device key, `socket` the control socket."""
 
     path: Path = Path("/var/lib/bodycam/vault")
     key_path: Path = Path("/var/lib/bodycam/key/device.key")
@@ -56,6 +56,17 @@ class VaultSettings:
     segment_s: int = bounded(10, 1, 60)
     journal_rotate_bytes: int = bounded(4_000_000, 100_000, 100_000_000)
     signer_timeout_ms: int = bounded(500, 10, 10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class KeySettings:
+    """[key]: what holds the device key. All but `backend` is for "pkcs11"; a software key is at vault.key_path."""
+
+    backend: str = choice("software", "software", "pkcs11")
+    module_path: str = local_path()
+    token: str = ""
+    label: str = "bodycam"
+    pin_path: str = local_path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +189,7 @@ class Settings:
     profile: str = choice("production", "production", "bench")
     device: DeviceSettings = field(default_factory=DeviceSettings)
     vault: VaultSettings = field(default_factory=VaultSettings)
+    key: KeySettings = field(default_factory=KeySettings)
     buffer: BufferSettings = field(default_factory=BufferSettings)
     camera: CameraSettings = field(default_factory=CameraSettings)
     video: VideoSettings = field(default_factory=VideoSettings)

@@ -185,6 +185,11 @@ class Journal:
         self._head_seq, self._head_sha256 = records[-1].seq, records[-1].sha256
         self._uncommitted.clear()
 
+    def change_signer(self, signer: RecordSigner) -> None:
+        """Sign with another key, in a new file: every record of a file is of one key. Commit first."""
+        self.close()
+        self._signer = signer
+
     def close(self) -> None:
         """Release the file. Commit first: what is only remembered is gone with the process."""
         if self._file is not None:

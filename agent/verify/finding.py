@@ -53,9 +53,13 @@ class Code(StrEnum):
     SIGNATURE_BAD = "SIGNATURE_BAD", "A signature does not fit its record."
     SIGNATURE_PENDING = "SIGNATURE_PENDING", "Records without own signature that a later signed record covers."
     SIGNATURE_UNCOVERED = "SIGNATURE_UNCOVERED", "Records that no signature covers."
-    CERT_UNKNOWN = "CERT_UNKNOWN", "The certificate that a journal file names is not in device/chain.pem."
+    CERT_UNKNOWN = "CERT_UNKNOWN", "The certificate that a journal file names has no chain in device/."
     CERT_CHAIN = "CERT_CHAIN", "A device certificate does not lead to a trusted root or is unfit."
     CERT_CHANGED = "CERT_CHANGED", "The journal goes on under another certificate or device name."
+    CERT_NOT_INTRODUCED = (
+        "CERT_NOT_INTRODUCED",
+        "The journal goes on under another key, and no record of the key before introduces it.",
+    )
     CERT_NAME = "CERT_NAME", "The certificate is for another device than the journal names."
     ROOT_FROM_EVIDENCE = (
         "ROOT_FROM_EVIDENCE",

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 AGENT = ROOT / "agent"
 LOCKS = ("dev.lock", "footage.lock", "locker.lock", "run.lock")
 MAX_FILE_LINES = 400
-HEAVY_OR_PI_ONLY = frozenset({"cv2", "libcamera", "picamera2"})
+HEAVY_OR_PI_ONLY = frozenset({"cv2", "libcamera", "picamera2", "pkcs11"})
 
 BOTTOM = {"errors", "clock", "media", "settings"}
 PARTS = BOTTOM | {"ring", "vault", "capture", "controller", "trust"}

@@ -98,6 +98,17 @@ def mended(settings: Settings) -> Settings:
             chip_labels=settings.gpio.chip_labels or ("pinctrl-rp1",),
         ),
     )
+    token = settings.key.backend == "pkcs11"
+    settings = dataclasses.replace(
+        settings,
+        key=dataclasses.replace(
+            settings.key,
+            module_path=(settings.key.module_path or "/p/module.so") if token else "",
+            token=(settings.key.token or "token") if token else "",
+            label=settings.key.label or "label",
+            pin_path=(settings.key.pin_path or "/p/pin") if token else "",
+        ),
+    )
     if settings.audio.source == "camera" and camera.backend in {"picamera2", "webcam"}:
         settings = replaced(settings, "audio.source", "alsa")
     if settings.audio.source == "none":
