@@ -1,18 +1,8 @@
-"""Fixtures that more than one folder of tests needs."""
+"""For all tests: hypothesis judges results and not the speed of a shared machine or of its own first start."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from hypothesis import HealthCheck, settings
 
-import pytest
-
-from tests.support.softhsm import SoftHsm
-
-
-@pytest.fixture(scope="session")
-def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
-    """One SoftHSM2 for all tests: the module stays loaded for as long as the process lives."""
-    hsm = SoftHsm(tmp_path_factory.mktemp("softhsm"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SOFTHSM2_CONF", str(hsm.configuration))
-        yield hsm
+settings.register_profile("bodycam", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("bodycam")

@@ -22,7 +22,7 @@ from agent.trust.records import CmsRecordSigner
 from agent.trust.signer import Signer
 from agent.trust.timed import TimedSigner
 from agent.vault.filesystem import Filesystem
-from agent.vault.journal import Journal
+from agent.vault.journal import Journal, RecordSigner
 from agent.vault.layout import VaultLayout
 
 FIRST_ANSWER_S = 3.0

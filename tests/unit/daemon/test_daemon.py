@@ -342,6 +342,7 @@ def test_status_names_every_fault_and_only_while_it_lasts() -> None:
     desk.daemon.note_fault("panel", "A light is dead.")
     desk.daemon.stream_ended(desk.stream, "Unplugged.")
     desk.daemon.drain()
+    assert desk.daemon.status()["camera"] is None
     assert desk.daemon.status()["faults"] == {
         "storage": "EROFS", "microphone": "No card.", "signer": "It sleeps.", "panel": "A light is dead.",
         "camera": "Unplugged.",
