@@ -20,6 +20,7 @@ from agent.daemon.capture import CaptureThread
 from agent.daemon.daemon import Daemon
 from agent.daemon.logs import log
 from agent.daemon.storage import StorageThread
+from agent.daemon.timestamps import TimestampDesk
 from agent.daemon.vault_opening import VaultOpening
 from agent.errors import BodycamError, ControlError, PanelError
 from agent.panel.button import ButtonInput, open_trigger_inputs
@@ -82,7 +83,13 @@ class _Run:
             on_sound=self._daemon.sound_changed,
         )
         self._open_inputs(stack, factory, clock)
-        handlers = {"status": self._status, "receipt": self._receipt}
+        desk = TimestampDesk(self._storage, clock)
+        handlers = {
+            "status": self._status,
+            "receipt": self._receipt,
+            "timestamp-request": desk.request,
+            "timestamp-token": desk.token,
+        }
         self._control = ControlServer(settings.vault.socket_path, handlers, allowed_uids=settings.vault.socket_uids)
         stack.callback(self._control.close)
 
