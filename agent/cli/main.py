@@ -173,6 +173,26 @@ def offload(
 
 
 @app.command()
+def timestamp(
+    authority: Annotated[
+        str | None, typer.Option(metavar="URL", help="The RFC 3161 authority; time.authority_url if left.")
+    ] = None,
+    every: Annotated[
+        int | None, typer.Option(metavar="SECONDS", min=10, max=86400, help="time.timestamp_interval_s if left.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Take one, then end.")] = False,
+    config: ConfigOption = None,
+    profile: ProfileOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Have the running camera's journal stamped by a time authority, now and then every few minutes."""
+    from agent.cli.timestamp import timestamp as take_timestamps
+
+    settings = load(config, profile, overrides).settings
+    raise typer.Exit(take_timestamps(settings, authority=authority, every_s=every, once=once))
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)

@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from agent.cli.timestamp import stamp_first
 from agent.clock import SystemClock
 from agent.control.client import ControlClient
 from agent.errors import ConfigError
@@ -30,6 +31,7 @@ def offload(settings: Settings, *, to: Path, once: bool) -> int:
     if not once:
         raise ConfigError("Say --once: offload copies what there is now and ends; run it again, or from a timer.")
     store = FolderStore(to)
+    stamp_first(settings)
     report = offload_once(
         settings.vault.path,
         store,
