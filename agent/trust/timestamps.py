@@ -199,13 +199,16 @@ def _doubt(timestamp: Timestamp, roots: Sequence[x509.Certificate]) -> tuple[Dou
                 f"the authority's certificate {_quoted(certificate.subject.rfc4514_string())} was valid from "
                 f"{begin:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S} UTC only"
             )
-    builder = VerifierBuilder(roots=list(anchors), intermediates=helpers)
+    # This path and no other: of two roots of one name, as after a new key, OpenSSL would take the first it meets.
+    builder = VerifierBuilder(roots=[path[-1]], intermediates=[found for found in helpers if found in path])
     if leaf in helpers:
         builder = builder.tsa_certificate(leaf)
     try:
         builder.build().verify(decoded, bytes.fromhex(timestamp.imprint_sha256))
-    except VerificationError as error:
-        return Doubt.ALTERED, f"its signature does not verify ({str(error).rstrip('.')[:120]})"
+    except VerificationError:
+        return Doubt.ALTERED, (
+            f"its signature does not verify, or the certificate {_quoted(timestamp.authority)} is not one for timestamps"
+        )
     return None
 
 
