@@ -26,9 +26,9 @@ lint:       ## Style, format and types: ruff and mypy
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 
-benchmark:  ## Measure against the bars and against ffmpeg, in a table and as JSON
+benchmark:  ## Measure against the bars and against ffmpeg, in a table and as JSON [B=cpu] [B="memory verify"] [QUICK=1]
 	@tools/setup.sh
-	@.venv/bin/python -m tests.benchmarks
+	@.venv/bin/python -m tests.benchmarks $(B) $(if $(QUICK),--quick)
 
 shell:      ## A shell in which `bodycam` is a command
 	@tools/setup.sh

@@ -16,6 +16,7 @@ from typing import Protocol
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
 
+_READINGS = 5
 _STA_UNSYNC = 0x0040  # <sys/timex.h>: the kernel clock is not disciplined by anything
 
 
@@ -86,12 +87,25 @@ class SystemClock:
     def observe(self) -> WallObservation:
         timex = _Timex()
         synchronised = self._adjtimex(ctypes.byref(timex)) >= 0 and not timex.status & _STA_UNSYNC
+        utc_ns, boottime_ns = self._both_ns()
         return WallObservation(
-            utc_ns=self.utc_ns(),
-            boottime_ns=self.boottime_ns(),
+            utc_ns=utc_ns,
+            boottime_ns=boottime_ns,
             source="ntp" if synchronised else "unsynchronised",
-            uncertainty_ms=timex.maxerror // 1000 if synchronised else None,
+            uncertainty_ms=-(-timex.maxerror // 1000) if synchronised else None,  # a bound is rounded up
         )
+
+    def _both_ns(self) -> tuple[int, int]:
+        # A thread put aside between two readings would date wall time wrongly, and report a step that never was.
+        closest: tuple[int, int, int] | None = None
+        for _ in range(_READINGS):
+            before_ns, utc_ns, after_ns = self.boottime_ns(), self.utc_ns(), self.boottime_ns()
+            if closest is None or after_ns - before_ns < closest[0]:
+                closest = (after_ns - before_ns, utc_ns, (before_ns + after_ns) // 2)
+            if closest[0] <= NS_PER_MS:
+                break
+        assert closest is not None
+        return closest[1], closest[2]
 
     def sleep_until_ns(self, boottime_ns: int) -> None:
         while (left_ns := boottime_ns - self.boottime_ns()) > 0:

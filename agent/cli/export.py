@@ -37,9 +37,7 @@ def export(settings_or_vault: Settings | Path, recording: str, output: Path) -> 
         sha256 = _write(evidence.recording(chosen.recording_id), chosen.files, output)
     except OSError as error:
         if isinstance(error, FileExistsError):
-            raise StorageError(
-                error.errno, "There is a file of that name already; name another with -o", str(output)
-            ) from error
+            raise StorageError(f"There is already a file {output}; name another with -o.") from error
         raise
     frames = _count_frames(output)
     if frames != chosen.frames:

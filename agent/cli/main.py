@@ -1,6 +1,4 @@
-"""The `bodycam` command: which subcommands there are and what they take. What they do is in a file each.
-
-"""
+"""The `bodycam` command: which subcommands there are and what they take. What they do is in a file each."""
 
 from __future__ import annotations
 
@@ -75,7 +73,9 @@ def run(
 
 @app.command()
 def demo(
-    seconds: Annotated[int, typer.Option(help="How long to record.", min=3, max=600)] = 6,
+    seconds: Annotated[
+        int, typer.Option(help="How long to record, from the press that starts to the hold that stops.", min=5, max=600)
+    ] = 8,
     source: Annotated[
         str, typer.Option(help="A video file, /dev/videoN, or `synthetic`; real footage with sound by default.")
     ] = "",

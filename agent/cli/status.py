@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from agent.control.client import ControlClient
 from agent.settings.schema import Settings
@@ -29,23 +32,31 @@ def status(settings: Settings, *, as_json: bool) -> int:
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
         return 0
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("device", str(answer["device"]))
-    table.add_row("state", f"{answer['shows']}. {_MEANING.get(str(answer['shows']), '')}")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in _rows(answer):
+        # Text, not markup: messages name sections of the configuration in square brackets.
+        table.add_row(name, Text(text))
+    Console(highlight=False).print(table)
+    return 0
+
+
+def _rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "device", str(answer["device"])
+    yield "state", f"{answer['shows']}. {_MEANING.get(str(answer['shows']), '')}"
     if answer["recording"]:
-        table.add_row("recording", f"{answer['recording']}, {answer['durable_fragments']} fragments on flash")
+        yield "recording", f"{answer['recording']}, {answer['durable_fragments']} fragments on flash"
     for finishing in answer["finishing"]:
-        table.add_row("finishing", str(finishing))
+        yield "finishing", str(finishing)
     if answer["buffered_s"] is not None:
         megabytes = answer["buffer_bytes"] / 1e6
-        table.add_row(
+        yield (
             "buffer",
             f"{answer['buffered_s']:.1f} s of {answer['pre_event_configured_s']} s asked, {megabytes:.1f} MB",
         )
-        table.add_row("camera", f"{answer['camera']}, {answer['encoder']}")
+        yield "camera", f"{answer['camera']}, {answer['encoder']}"
     if answer["vault_free_bytes"] is not None:
-        table.add_row("vault", f"{answer['vault_free_bytes'] / 1e9:.1f} GB free")
+        yield "vault", f"{answer['vault_free_bytes'] / 1e9:.1f} GB free"
     for component, message in answer["faults"].items():
-        table.add_row("fault", f"{component}: {message}")
-    Console().print(table)
-    return 0
+        yield "fault", f"{component}: {message}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from agent.control.protocol import decode, encode, read_line
+from agent.control.protocol import LineReader, decode, encode
 from agent.errors import ControlError
 
 
@@ -23,14 +24,15 @@ class ControlClient:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 connection.settimeout(self._timeout_s)
                 connection.connect(str(self._path))
-                connection.sendall(encode(message))
-                line = read_line(connection.recv)
+                with suppress(BrokenPipeError):  # refused at the door: why is said in an answer all the same
+                    connection.sendall(encode(message))
+                line = LineReader(connection.recv).read()
         except OSError as error:
             raise ControlError(
                 f"The daemon does not answer at {self._path} ({error.strerror or error}); "
                 "start it with `bodycam run`, or give its configuration with --config."
             ) from error
-        if not line:
+        if line is None:
             raise ControlError("The daemon hung up without an answer.")
         reply = decode(line)
         if reply.pop("ok", False) is not True:

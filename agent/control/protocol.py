@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from agent.errors import ControlError
@@ -28,16 +29,26 @@ def decode(line: bytes) -> dict[str, Any]:
     return message
 
 
-def read_line(receive: Any) -> bytes:
-    """One line from `receive(max_bytes) -> bytes`, without its newline. Raises ControlError; b"" at the end."""
-    data = b""
-    while not data.endswith(b"\n"):
-        chunk = receive(65536)
-        if not chunk:
-            if data:
-                raise ControlError("The other side hung up in the middle of a control message.")
-            return b""
-        data += chunk
-        if len(data) > MAX_MESSAGE_BYTES:
-            raise ControlError(f"A control message is larger than {MAX_MESSAGE_BYTES} bytes.")
-    return bytes(data[:-1])
+class LineReader:
+    """Lines from `receive(max_bytes) -> bytes`, however the stream cuts them up."""
+
+    def __init__(self, receive: Callable[[int], bytes]) -> None:
+        self._receive = receive
+        self._rest = bytearray()
+
+    def read(self) -> bytes | None:
+        """The next line without its newline, or None at the end. Raises ControlError, and what `receive` raises."""
+        searched = 0
+        while (newline := self._rest.find(b"\n", searched)) < 0:
+            searched = len(self._rest)
+            if searched > MAX_MESSAGE_BYTES:
+                raise ControlError(f"A control message is larger than {MAX_MESSAGE_BYTES} bytes.")
+            chunk = self._receive(65536)
+            if not chunk:
+                if self._rest:
+                    raise ControlError("The other side hung up in the middle of a control message.")
+                return None
+            self._rest += chunk
+        line = bytes(self._rest[:newline])
+        del self._rest[: newline + 1]
+        return line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import stat
@@ -11,13 +12,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.control.protocol import decode, encode, read_line
+from agent.control.protocol import LineReader, decode, encode
 from agent.errors import BodycamError, ControlError
+
+LOG = logging.getLogger("bodycam")
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 REQUEST_TIMEOUT_S = 30.0
 MAX_CONNECTIONS = 8
+ACCEPT_RETRY_S = 0.1
 
 
 class ControlServer:
@@ -27,7 +31,10 @@ class ControlServer:
     """
 
     def __init__(self, path: Path, handlers: Mapping[str, Handler], *, allowed_uids: tuple[int, ...]) -> None:
-        """allowed_uids: who may ask besides root and the daemon's own user. Raises ControlError."""
+        """allowed_uids: who may ask besides root and the daemon's own user.
+
+        Raises ControlError when the socket's place cannot be used, or another daemon answers there.
+        """
         self._path = path
         self._handlers = handlers
         self._allowed = {0, os.geteuid(), *allowed_uids}
@@ -36,17 +43,25 @@ class ControlServer:
         try:
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             if path.is_socket():
-                path.unlink()  # left by a run that was killed; the vault's lock makes sure that it is not in use
+                if _answers(path):
+                    raise ControlError(
+                        f"Another daemon answers at {path}; stop it first, or give this one its own vault.socket_path."
+                    )
+                path.unlink()  # left by a run that was killed
             self._socket.bind(str(path))
             # Anybody may knock; who may enter is decided by the kernel's word on who they are.
             path.chmod(stat.S_IRUSR | stat.S_IWUSR | (0o066 if allowed_uids else 0))
             self._socket.listen(MAX_CONNECTIONS)
+        except ControlError:
+            self._socket.close()
+            raise
         except OSError as error:
             self._socket.close()
             raise ControlError(
-                f"The control socket {path} cannot be opened ({error.strerror}); set vault.socket_path to a place "
-                "that this user may write to, shorter than 108 characters."
+                f"The control socket {path} cannot be opened ({error.strerror or error}); "
+                "set vault.socket_path to a place that this user may write to, shorter than 108 characters."
             ) from error
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._accept, name="control", daemon=True)
 
     def start(self) -> None:
@@ -54,21 +69,28 @@ class ControlServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop answering and take the socket's name away."""
+        """Stop answering and take the socket's name away; may be called twice."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
         try:
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept(2)
         finally:
-            self._socket.close()
             self._path.unlink(missing_ok=True)
-        if self._thread.is_alive():
-            self._thread.join(2.0)
+            if self._thread.is_alive():
+                self._thread.join(2.0)
+            self._socket.close()
 
     def _accept(self) -> None:
         while True:
             try:
                 connection, _ = self._socket.accept()
-            except OSError:
-                return  # closed
+            except OSError as error:
+                if self._closing.wait(ACCEPT_RETRY_S):
+                    return
+                # Out of descriptors, or a client that was gone again: nothing that may end the only way in.
+                LOG.warning("control-accept", extra={"fields": {"error": str(error)}})
+                continue
             if not self._slots.acquire(blocking=False):
                 with connection:
                     self._reply(connection, {"ok": False, "error": "Too many connections; try again in a moment."})
@@ -76,8 +98,8 @@ class ControlServer:
             threading.Thread(target=self._serve, args=(connection,), name="control-client", daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        try:
-            with connection:
+        with connection:
+            try:
                 connection.settimeout(REQUEST_TIMEOUT_S)
                 credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
                 _, uid, _ = struct.unpack("3i", credentials)
@@ -85,23 +107,29 @@ class ControlServer:
                     text = f"User {uid} may not control this camera; add it to vault.socket_uids."
                     self._reply(connection, {"ok": False, "error": text})
                     return
-                while line := read_line(connection.recv):
+                lines = LineReader(connection.recv)
+                while (line := lines.read()) is not None:
                     self._reply(connection, self._answer(line))
-        except (ControlError, OSError) as error:
-            self._reply(connection, {"ok": False, "error": str(error)})
-        finally:
-            self._slots.release()
+            except (ControlError, OSError) as error:
+                self._reply(connection, {"ok": False, "error": str(error)})
+            finally:
+                self._slots.release()
 
     def _answer(self, line: bytes) -> dict[str, Any]:
         try:
             message = decode(line)
-            handler = self._handlers.get(str(message.get("command")))
+            command = message.get("command")
+            handler = self._handlers.get(command) if isinstance(command, str) else None
             if handler is None:
                 known = ", ".join(sorted(self._handlers))
-                raise ControlError(f"There is no command {message.get('command')!r}; there are {known}.")
+                raise ControlError(f"There is no command {str(command)[:100]!r}; there are {known}.")
             return {"ok": True, **handler(message)}
         except BodycamError as error:
             return {"ok": False, "error": str(error)}
+        except Exception as error:
+            # A defect in answering must not end what is being recorded; whoever asked is told, and so is the log.
+            LOG.exception("control-failed")
+            return {"ok": False, "error": f"The daemon could not answer ({error!r}); its log says more."}
 
     @staticmethod
     def _reply(connection: socket.socket, message: dict[str, Any]) -> None:
@@ -109,3 +137,16 @@ class ControlServer:
             connection.sendall(encode(message))
         except OSError:
             return  # whoever asked is gone; there is nobody left to tell
+
+
+def _answers(path: Path) -> bool:
+    """Whether a living process listens there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a full backlog is an answer, too
+        try:
+            probe.connect(str(path))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True

@@ -13,6 +13,7 @@ from agent.controller import gestures
 from agent.controller.effects import (
     AnnounceReady,
     Effect,
+    EndStream,
     Exit,
     JournalRecord,
     MarkRecording,
@@ -64,10 +65,13 @@ class _Step:
         match event:
             case Tick(newest_frame_ns, button_pressed):
                 self._read_button(button_pressed)
+                self._pass_gesture_time(self.now_ns)
                 self._note_frames(newest_frame_ns)
             case ButtonEdge(pressed, edge_ns):
-                self._gestures(pressed, edge_ns)
+                self._feel_button(pressed, min(edge_ns, self.now_ns))
             case InputActivated(pin, at_ns):
+                # What the button meant before it is decided before it: a hold must not stop what begins after it.
+                self._pass_gesture_time(min(at_ns, self.now_ns))
                 self._trigger(at_ns, f"input:{pin}", (at_ns,))
             case StreamStarted():
                 self._stream_started()
@@ -94,8 +98,7 @@ class _Step:
                 self._stop_all("shutdown", clean=True)
 
     def finish(self) -> tuple[ControllerState, tuple[Effect, ...]]:
-        """Time, lights, reminders, exit: what follows from the state alone."""
-        self._gestures(None, None)
+        """Lights, reminders, exit: what follows from state and time alone."""
         self._remind()
         shown = indication(self.state, self.settings, self.now_ns)
         if shown is not self.state.shown:
@@ -114,13 +117,19 @@ class _Step:
     def _update(self, **changes: object) -> None:
         self.state = replace(self.state, **changes)  # type: ignore[arg-type]
 
-    def _gestures(self, pressed: bool | None, edge_ns: int | None) -> None:
-        self._found(*gestures.step(self.state.gesture, self.settings.gestures, self.now_ns, pressed, edge_ns))
+    def _feel_button(self, pressed: bool, edge_ns: int) -> None:
+        # Time passes for the button only as far as its edges are known. If it passed to now, a process that was slow
+        # would call a short press a hold before it looks at the release that waits in the queue behind it.
+        self._found(*gestures.step(self.state.gesture, self.settings.gestures, edge_ns, pressed, edge_ns))
+
+    def _pass_gesture_time(self, until_ns: int) -> None:
+        self._found(*gestures.step(self.state.gesture, self.settings.gestures, until_ns, None))
 
     def _read_button(self, pressed: bool | None) -> None:
         due_ns = gestures.next_deadline_ns(self.state.gesture, self.settings.gestures)
-        if pressed is not None and due_ns is not None and due_ns <= self.now_ns:
-            # A release that the kernel dropped would otherwise become a hold, and a hold stops a recording.
+        if pressed is not None and (due_ns is None or due_ns <= self.now_ns):
+            # The kernel drops edges in a storm. A lost release would become a hold, and a hold stops a recording; a
+            # release lost after a double press would make the next press of the button none.
             self._found(*gestures.resync(self.state.gesture, self.settings.gestures, self.now_ns, pressed))
 
     def _found(self, state: GestureState, found: tuple[Gesture, ...]) -> None:
@@ -148,7 +157,9 @@ class _Step:
         if self.state.active is not None:
             # Somebody who asks for a start while it runs wants to be sure: it is noted, and nothing is stopped.
             self._mark(at_ns, source)
-        elif self.state.pending is None:
+        elif self.state.stopping is not None:
+            self.effects.append(Play(Cue.REFUSED))
+        else:
             self._start(at_ns, source, edges_ns, None)
 
     def _mark(self, at_ns: int, source: str) -> None:
@@ -159,13 +170,17 @@ class _Step:
     def _start(self, trigger_ns: int, source: str, edges_ns: tuple[int, ...], linked_from: int | str | None) -> None:
         if self.state.stopping is not None or self.state.active is not None:
             return
-        pending = PendingStart(trigger_ns, source, edges_ns, linked_from)
+        start = PendingStart(trigger_ns, source, edges_ns, linked_from)
         if self.state.streaming:
-            self._begin(pending)
-            self.effects.append(Play(Cue.START))
+            self._begin(start)
             return
-        # No picture yet: the press is not lost. It is carried out with the first frame, and said to be waiting.
-        self._update(pending=pending)
+        # No picture yet: the press is not lost. It is carried out with the first frame, and said to be waiting. The
+        # first of several counts, for its time is the earliest; a link to what ran before is kept with it.
+        waiting = self.state.pending
+        if waiting is not None:
+            link = waiting.linked_from if waiting.linked_from is not None else linked_from
+            start = replace(waiting, linked_from=link)
+        self._update(pending=start)
         self.effects.append(Play(Cue.REFUSED if self.state.camera_fault else Cue.START))
         self.effects.append(JournalRecord("trigger-pending", {"source": source, "trigger_boottime_ns": trigger_ns}))
 
@@ -174,6 +189,8 @@ class _Step:
         active = ActiveRecording(number, self.now_ns, durable_ns=None, reminded_ns=self.now_ns)
         self._update(active=active, pending=None, next_number=number + 1)
         self.effects.append(StartRecording(number, start.trigger_ns, start.source, start.gesture_ns, start.linked_from))
+        # Also when the press was long ago: the wearer was told "refused" then, or has seen the recording break off.
+        self.effects.append(Play(Cue.START))
 
     def _stop(self, reason: str, stop_ns: int) -> None:
         active = self.state.active
@@ -193,18 +210,16 @@ class _Step:
             self.effects.append(
                 JournalRecord("fault-cleared", {"component": "camera", "message": "Frames reach the buffer again."})
             )
-        self._update(streaming=True, frames_fresh=True, ever_ready=True, camera_fault=None, camera_silent_since_ns=None)
+        self._update(streaming=True, frames_fresh=True, ever_ready=True, camera_fault=None)
         self.effects.append(AnnounceReady())
-        if self.state.pending is not None and self.state.stopping is None:
+        if self.state.pending is not None:
             self._begin(self.state.pending)
 
     def _stream_ended(self, message: str, last_frame_ns: int | None) -> None:
         active = self.state.active
         if active is not None:
             self._stop("camera-lost", self.now_ns)
-            if self.state.stopping is None:
-                pending = PendingStart(self.now_ns, "resume", (), active.number)
-                self._update(pending=pending)
+            self._update(pending=PendingStart(self.now_ns, "resume", (), active.number))
         if self.state.camera_fault is None:
             fields = {"component": "camera", "message": message, "last_frame_boottime_ns": last_frame_ns}
             self.effects.append(JournalRecord("fault", fields))
@@ -224,6 +239,10 @@ class _Step:
         if silent_ns > HUNG_FACTOR * stall_ns:
             # Blocked in the kernel: no timeout reaches it. Seal what there is; a new process is the only cure.
             self._stop_all("camera-hung", clean=False)
+            if not self.state.stream_given_up:
+                # Also when the end was asked for before: what is being finished waits for a frame behind its stop.
+                self._update(stream_given_up=True)
+                self.effects.append(EndStream())
 
     def _remind(self) -> None:
         active = self.state.active
@@ -245,6 +264,8 @@ def step(
     state: ControllerState, settings: Settings, event: Event, now_ns: int
 ) -> tuple[ControllerState, tuple[Effect, ...]]:
     """One event in, the new state and what is to be done out. Pure."""
+    if state.exited:
+        return state, ()
     work = _Step(state, settings, now_ns)
     work.take(event)
     return work.finish()

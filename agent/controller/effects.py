@@ -46,6 +46,11 @@ class AnnounceReady:
 
 
 @dataclass(frozen=True, slots=True)
+class EndStream:
+    """No frame will ever come again: let what is being finished take what the ring holds. After every StopRecording."""
+
+
+@dataclass(frozen=True, slots=True)
 class JournalRecord:
     """Write something down that belongs to no recording."""
 
@@ -75,4 +80,4 @@ class Exit:
     clean: bool
 
 
-Effect = StartRecording | StopRecording | MarkRecording | AnnounceReady | JournalRecord | Show | Play | Exit
+Effect = StartRecording | StopRecording | MarkRecording | AnnounceReady | EndStream | JournalRecord | Show | Play | Exit

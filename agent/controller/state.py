@@ -32,7 +32,10 @@ class ActiveRecording:
 
 @dataclass(frozen=True, slots=True)
 class ControllerState:
-    """Everything, in one value. `shown` is what the lights show; it changes only with a Show effect."""
+    """Everything, in one value. `shown` is what the lights show; it changes only with a Show effect.
+
+    stream_given_up: the camera hangs, and recordings have been told to make do with what the ring holds.
+    """
 
     gesture: GestureState = field(default_factory=GestureState)
     streaming: bool = False
@@ -40,7 +43,7 @@ class ControllerState:
     ever_ready: bool = False
     storage_fault: str | None = None
     camera_fault: str | None = None
-    camera_silent_since_ns: int | None = None
+    stream_given_up: bool = False
     active: ActiveRecording | None = None
     pending: PendingStart | None = None
     finishing: frozenset[int] = frozenset()

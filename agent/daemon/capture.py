@@ -23,6 +23,7 @@ from agent.recorder.plan import Stream
 from agent.ring.ring import PacketRing
 from agent.settings.schema import Settings
 
+FIRST_RETRY_S = 0.5
 RING_SLACK_NS = 2 * NS_PER_S
 """Kept beyond the pre-event: a trigger is acted on a little after it, and the start must fall on a keyframe before."""
 
@@ -75,6 +76,7 @@ class CaptureThread:
         self._stopping = threading.Event()
         self._keyframe_wanted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+        self._sound_failed = False
         self.failure: BaseException | None = None
 
     def start(self) -> None:
@@ -97,11 +99,11 @@ class CaptureThread:
         self._keyframe_wanted.set()
 
     def _run(self) -> None:
-        retry_s = 0.5
+        retry_s = FIRST_RETRY_S
         try:
             while not self._stopping.is_set():
                 if self._session():
-                    retry_s = 0.5
+                    retry_s = FIRST_RETRY_S
                 if self._stopping.wait(retry_s):
                     break
                 retry_s = min(retry_s * 2, self._settings.camera.retry_max_s)
@@ -156,7 +158,13 @@ class CaptureThread:
         if stream.tracks.audio is None:
             return None
         sound = SoundThread(
-            self._settings, lambda: self._open_microphone(camera), stream.tracks.audio, stream.ring, self._on_sound
+            self._settings, lambda: self._open_microphone(camera), stream.tracks.audio, stream.ring, self._sound_changed
         )
         sound.start()
         return sound
+
+    def _sound_changed(self, message: str | None) -> None:
+        # A new camera session has a new sound thread, which does not know what the last one reported.
+        failed, self._sound_failed = self._sound_failed, message is not None
+        if failed != self._sound_failed:
+            self._on_sound(message)

@@ -16,6 +16,7 @@ from agent.controller import controller
 from agent.controller.effects import (
     AnnounceReady,
     Effect,
+    EndStream,
     Exit,
     JournalRecord,
     MarkRecording,
@@ -133,6 +134,7 @@ class Daemon:
 
     def sound_changed(self, message: str | None) -> None:
         """The microphone failed, or works again (None)."""
+        self.note_fault("microphone", message)
         self._queue.put(MicrophoneRestored() if message is None else MicrophoneFailed(message))
 
     def vault_opened(self, recovered: Recovered) -> None:
@@ -191,6 +193,8 @@ class Daemon:
                 except queue.Empty:
                     left_ns = 0
             if left_ns <= 0:  # also when events come so thick that the queue is never empty
+                for _ in range(self._queue.qsize()):
+                    self.handle(self._queue.get_nowait())  # what waits happened before the time that a tick tells of
                 self.tick()
                 regular_ns = self._clock.boottime_ns() + TICK_NS
             gesture_ns = controller.next_deadline_ns(self._state, self._settings)
@@ -259,6 +263,9 @@ class Daemon:
                 self._do(lambda recorder: recorder.mark(number, at_ns=at_ns, source=source))
             case AnnounceReady():
                 self._announce()
+            case EndStream():
+                if self._stream is not None:
+                    self._stream.ring.end()
             case JournalRecord(type_, fields):
                 log(type_, **fields)
                 self._do(lambda recorder: recorder.record(type_, **fields))
@@ -307,8 +314,6 @@ class Daemon:
         plan.cursor.stop_ns = stop_ns
         log("stop", recording=plan.recording_id, reason=reason)
         self._do(lambda recorder: recorder.stop(number, stop_ns=stop_ns, reason=reason))
-        if reason == "camera-hung":
-            plan.stream.ring.end()  # no frame behind the stop will ever come
 
     def _announce(self) -> None:
         stream = self._stream

@@ -14,7 +14,9 @@ _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERRO
 
 def _value(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return json.dumps(text) if not text or any(c in text for c in ' "=\n\t') else text
+    # Not only spaces: an escape sequence or a lone CR out of a driver's message must not reach somebody's terminal.
+    plain = text.isprintable() and not any(c in text for c in ' "=')
+    return text if text and plain else json.dumps(text)
 
 
 class KeyValueFormatter(logging.Formatter):

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from agent.capture.microphone import Microphone
+from agent.daemon.logs import LOG
 from agent.encode.audio import AudioEncoder
 from agent.errors import BodycamError, MicrophoneError
 from agent.media.packets import AudioFormat
@@ -16,7 +17,10 @@ RETRY_S = 2.0
 
 
 class SoundThread:
-    """Runs until `stop`; a microphone that fails is reported once and tried again."""
+    """Runs until `stop`; a microphone that fails is reported once and tried again.
+
+    on_sound(message): sound failed, or reaches the ring (None); told of every change, and of the first state.
+    """
 
     def __init__(
         self,
@@ -32,7 +36,7 @@ class SoundThread:
         self._ring = ring
         self._on_sound = on_sound
         self._stopping = threading.Event()
-        self._failed = False
+        self._failed: bool | None = None
         self._thread = threading.Thread(target=self._run, name="sound", daemon=True)
 
     def start(self) -> None:
@@ -49,10 +53,17 @@ class SoundThread:
             try:
                 self._session()
             except BodycamError as error:
-                if not self._failed:
-                    self._failed = True
-                    self._on_sound(str(error))
+                self._tell(str(error))
+            except Exception as error:  # noqa: BLE001 a defect in sound takes no picture down, nor goes unsaid
+                LOG.exception("sound-failed")
+                self._tell(f"Recording sound failed ({error!r}); it is tried again, the log says more.")
             self._stopping.wait(RETRY_S)
+
+    def _tell(self, message: str | None) -> None:
+        failed = message is not None
+        if failed != self._failed and not self._stopping.is_set():
+            self._failed = failed
+            self._on_sound(message)
 
     def _session(self) -> None:
         microphone = self._open_microphone()
@@ -69,11 +80,10 @@ class SoundThread:
             encoder = AudioEncoder(self._settings.audio, audio)
             while not self._stopping.is_set():
                 packets = encoder.encode(microphone.read())
-                if packets and self._failed:
-                    self._failed = False
-                    self._on_sound(None)
                 for packet in packets:
                     self._ring.push_audio(packet)
+                if packets:
+                    self._tell(None)
         finally:
             if encoder is not None:
                 encoder.close()

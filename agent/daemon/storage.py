@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Protocol
@@ -45,6 +46,7 @@ class StorageThread:
         self._on_opened = on_opened
         self._on_fatal = on_fatal
         self._commands: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
+        self._held: deque[Command] = deque()
         self._stopping = False
         self._poll_s = 0.1
         self._thread = threading.Thread(target=self._run, name="storage", daemon=True)
@@ -92,6 +94,7 @@ class StorageThread:
                 while recorder.step():
                     self._take_commands(recorder, block=False)
                 if self._stopping:
+                    recorder.step()  # what the last step found worth recording, as that a fault is over
                     recorder.close()
                     return
         except BaseException as error:  # noqa: BLE001 the main thread ends the process with it, loudly
@@ -119,22 +122,21 @@ class StorageThread:
     def _wait_for_stop(self, timeout_s: float) -> bool:
         """Pause between tries to open the vault; commands keep waiting, but the end does not."""
         deadline_ns = self._clock.boottime_ns() + int(timeout_s * NS_PER_S)
-        held: list[Command] = []
-        stop = False
-        while not stop and (left_ns := deadline_ns - self._clock.boottime_ns()) > 0:
+        while (left_ns := deadline_ns - self._clock.boottime_ns()) > 0:
             try:
                 command = self._commands.get(timeout=left_ns / NS_PER_S)
             except queue.Empty:
                 break
             if command is None:
-                stop = True
-            elif command is not _nothing:
-                held.append(command)
-        for command in held:
-            self._commands.put(command)
-        return stop
+                return True
+            if command is not _nothing:
+                self._held.append(command)  # not put back: it would end up behind one that came meanwhile
+        return False
 
     def _take_commands(self, recorder: Recorder, *, block: bool = True) -> None:
+        while self._held:
+            self._held.popleft()(recorder)
+            block = False
         while True:
             try:
                 command = self._commands.get(block=block, timeout=self._poll_s if block else None)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from agent import __version__
@@ -21,6 +27,8 @@ from agent.vault.filesystem import Filesystem
 from agent.vault.journal import Journal, RecordSigner
 from agent.vault.layout import VaultLayout
 from agent.vault.lock import VaultLock
+
+MAX_RECEIPT_BYTES = 1 << 20
 
 
 def load_signer(loaded: LoadedSettings) -> CmsRecordSigner:
@@ -57,6 +65,22 @@ def open_recorder(
         device_id=settings.device.id,
         rotate_bytes=settings.vault.journal_rotate_bytes,
     )
+    try:
+        return _use_journal(journal, filesystem, layout, clock, listener, loaded)
+    except BaseException:
+        journal.close()  # it is tried again for hours, and each try opens a new one
+        raise
+
+
+def _use_journal(
+    journal: Journal,
+    filesystem: Filesystem,
+    layout: VaultLayout,
+    clock: Clock,
+    listener: RecorderListener,
+    loaded: LoadedSettings,
+) -> tuple[Recorder, Recovered]:
+    settings = loaded.settings
     journal.append("boot", software="bodycam-agent", version=__version__, pid=os.getpid())
     journal.append(
         "config",
@@ -73,17 +97,49 @@ def open_recorder(
 
 
 def _take_queued_receipts(filesystem: Filesystem, layout: VaultLayout, journal: Journal, folder: Path) -> None:
-    """Receipts that came while no daemon ran. One that does not fit the journal is set aside, not lost."""
-    for path in sorted(folder.glob("*.json")):
+    """Receipts that came while no daemon ran. One that does not fit the journal is set aside, not lost.
+
+    The folder belongs to the process that has the network: nothing in it may keep the camera from recording.
+    """
+    for path in _queued(folder):
         try:
-            fields = check_receipt(filesystem, layout, json.loads(path.read_bytes()))
-        except (StoreError, ValueError) as error:
-            log("receipt-refused", file=path.name, error=str(error))
-            path.rename(path.with_suffix(".refused"))
+            fields = check_receipt(filesystem, layout, json.loads(_read_plain(path)))
+        except StorageError:
+            raise  # of the vault, and so to be tried again
+        except (StoreError, ValueError, RecursionError, OSError) as error:
+            log("receipt-refused", logging.WARNING, file=path.name, error=str(error))
+            _quietly(partial(path.rename, path.with_suffix(".refused")), path)
             continue
         journal.append("offload", **fields)
         journal.commit()
-        path.unlink()
+        _quietly(path.unlink, path)  # left behind, it is written down again at the next start, which harms nothing
+
+
+def _queued(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if name.endswith(".json") and name[0] != ".")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        log("receipts-unreadable", logging.WARNING, folder=str(folder), error=str(error))
+        return []
+
+
+def _read_plain(path: Path) -> bytes:
+    """A small regular file; a pipe would hold up the start for ever. Raises StoreError, OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_RECEIPT_BYTES:
+            raise StoreError(f"{path} is no file of at most {MAX_RECEIPT_BYTES} bytes; it is refused.")
+        return file.read(MAX_RECEIPT_BYTES)
+
+
+def _quietly(action: Callable[[], object], path: Path) -> None:
+    try:
+        action()
+    except OSError as error:
+        log("receipt-stays", logging.WARNING, file=path.name, error=str(error))
 
 
 class VaultOpening:
@@ -94,7 +150,7 @@ class VaultOpening:
     ) -> None:
         """Takes lock and key now if the vault is there, so that what a person must mend is said before anything runs.
 
-        Raises VaultLockedError, DeviceKeyError.
+        Raises VaultLockedError, DeviceKeyError. A card that cannot be read is tried again later, as one that is not in.
         """
         self._loaded = loaded
         self._filesystem = filesystem
@@ -103,15 +159,26 @@ class VaultOpening:
         self._layout = VaultLayout(loaded.settings.vault.path)
         self._lock: VaultLock | None = None
         self._signer: RecordSigner | None = None
-        if self._layout.root.is_dir():
+        with suppress(StorageError):  # said when the storage thread meets it again
+            self._require_vault()
             self._secure()
 
     def __call__(self) -> tuple[Recorder, Recovered]:
         """See `open_recorder`."""
-        if not self._layout.root.is_dir():
-            raise StorageError(2, "There is no vault; is the card in and mounted?", str(self._layout.root))
+        self._require_vault()
         signer = self._secure()
         return open_recorder(self._filesystem, self._layout, signer, self._clock, self._listener, self._loaded)
+
+    def _require_vault(self) -> None:
+        root = self._layout.root
+        try:
+            there = stat.S_ISDIR(root.stat().st_mode)
+        except FileNotFoundError:
+            there = False
+        except OSError as error:
+            raise StorageError(error.errno, f"The vault cannot be read: {error.strerror}", str(root)) from error
+        if not there:
+            raise StorageError(errno.ENOENT, "There is no vault; is the card in and mounted?", str(root))
 
     def _secure(self) -> RecordSigner:
         if self._lock is None:

@@ -15,7 +15,7 @@ from av.audio.codeccontext import AudioCodecContext
 from av.error import FFmpegError
 
 from agent.capture.microphone import AudioChunk
-from agent.clock import NS_PER_MS
+from agent.clock import NS_PER_MS, NS_PER_S
 from agent.errors import EncoderError
 from agent.media.packets import AudioFormat, AudioPacket
 from agent.media.units import ns_to_samples, samples_to_ns
@@ -23,6 +23,7 @@ from agent.settings.schema import AudioSettings
 
 FRAME_SAMPLES = 1024  # AAC-LC, ISO/IEC 14496-3
 HOLE_NS = 100 * NS_PER_MS
+MAX_SILENCE_NS = 30 * NS_PER_S
 # Share of the distance to the chunks' stamps that is made up in each frame: scheduling jitter of single stamps is
 # averaged out, and a sound card 500 ppm off the boot clock is followed 0.2 ms behind.
 _FOLLOW_DIVISOR = 16
@@ -75,6 +76,8 @@ class AudioEncoder:
         self._times = FrameTimes(source.sample_rate_hz)
         self._waiting: npt.NDArray[np.float32] = np.zeros((source.channels, 0), np.float32)
         self._waiting_ns = 0
+        self._begun = False
+        self._silence: list[tuple[int, int]] = []
         self._frames_in = 0
         self._frame_ns_by_number: dict[int, int] = {}
         try:
@@ -98,8 +101,8 @@ class AudioEncoder:
     def encode(self, chunk: AudioChunk) -> list[AudioPacket]:
         """The packets that are ready, up to two frames behind. Raises EncoderError for a wrong shape or a failure.
 
-        A step of more than 100 ms in `captured_ns` is a hole: the packet times jump over it, and what was waiting is
-        filled up with silence to one frame, at most as long as the hole.
+        A step of more than 100 ms in `captured_ns` is a hole. Up to 30 s it is filled with silence and named in
+        `take_silence`, because browsers play the sound behind a jump of times too early; a longer one is jumped.
         """
         context = self._require_open()
         samples = chunk.samples
@@ -108,13 +111,13 @@ class AudioEncoder:
                 f"The microphone gave samples of shape {samples.shape} for {self.format.channels} channels; "
                 "restart the capture."
             )
-        packets = self._fill_before_hole(context, chunk.captured_ns)
+        packets = self._bridge_hole(context, chunk.captured_ns)
         waiting = self._waiting.shape[1]
         data = np.concatenate((self._waiting, samples), axis=1, dtype=np.float32)
 
         def captured_ns(position: int) -> int:
             if position < waiting:
-                return self._waiting_ns
+                return self._waiting_ns + samples_to_ns(position, self.format.sample_rate_hz)
             return chunk.captured_ns + samples_to_ns(position - waiting, self.format.sample_rate_hz)
 
         whole = data.shape[1] - data.shape[1] % FRAME_SAMPLES
@@ -122,7 +125,13 @@ class AudioEncoder:
             packets += self._encode_frame(context, data[:, start : start + FRAME_SAMPLES], captured_ns(start))
         self._waiting_ns = captured_ns(whole)
         self._waiting = data[:, whole:]
+        self._begun = True
         return packets
+
+    def take_silence(self) -> list[tuple[int, int]]:
+        """Where silence stands for sound that was never captured, as (from, to) boot times, since the last call."""
+        silence, self._silence = self._silence, []
+        return silence
 
     def flush(self) -> list[AudioPacket]:
         """What is still inside, filled up with silence to a frame; nothing can be encoded afterwards."""
@@ -144,14 +153,20 @@ class AudioEncoder:
             raise EncoderError("The audio encoder was closed; open a new one for a new microphone session.")
         return self._context
 
-    def _fill_before_hole(self, context: AudioCodecContext, captured_ns: int) -> list[AudioPacket]:
+    def _bridge_hole(self, context: AudioCodecContext, captured_ns: int) -> list[AudioPacket]:
         waiting = self._waiting.shape[1]
+        from_ns = self._waiting_ns + samples_to_ns(waiting, self.format.sample_rate_hz)
+        hole_ns = captured_ns - from_ns
+        if not self._begun or hole_ns <= HOLE_NS:
+            return []
+        silence = ns_to_samples(hole_ns, self.format.sample_rate_hz)
+        if hole_ns <= MAX_SILENCE_NS:
+            self._waiting = np.pad(self._waiting, ((0, 0), (0, silence)))
+            self._silence.append((from_ns, captured_ns))
+            return []
         if not waiting:
             return []
-        hole_ns = captured_ns - self._waiting_ns - samples_to_ns(waiting, self.format.sample_rate_hz)
-        if hole_ns <= HOLE_NS:
-            return []
-        silence = min(FRAME_SAMPLES - waiting, ns_to_samples(hole_ns, self.format.sample_rate_hz))
+        silence = min(FRAME_SAMPLES - waiting, silence)
         self._waiting = np.pad(self._waiting, ((0, 0), (0, silence)))
         if self._waiting.shape[1] < FRAME_SAMPLES:
             return []

@@ -16,26 +16,25 @@ WHAT IS HERE
   SHA256SUMS                hashes of all other files here
 
 PLAY IT
-  cat init.mp4 0*.m4s > recording.mp4          then open recording.mp4 with any player
-  ffplay recording.mp4
-Copy the package before you do this: nothing should be added to it.
+  cat init.mp4 0*.m4s > ../recording.mp4          then open that file with any player, or: ffplay ../recording.mp4
+What you make goes beside this folder, not into it: nothing should be added to a package.
 
 CHECK IT BY HAND, WITH TOOLS THAT ARE NOT OURS
 1. Nothing was changed since it left the camera:
      sha256sum -c SHA256SUMS
-2. The camera signed its log. Get the department's root certificate from the department, as root.pem: the one in
-   device/ could be anybody's. For any line of a journal file, here the first:
-     head -n 1 journal/{first_journal} > line
-     cut -s -f 1 line | tr -d '\\n' > record.json;  cut -s -f 2 line | base64 -d > record.p7s
-     openssl cms -verify -binary -inform DER -in record.p7s -content record.json -nointern \\
-         -certfile device/chain.pem -CAfile root.pem -out /dev/null
+2. The camera signed its log. Get the root certificate from the department, as root.pem beside this folder: the one
+   in device/ could be anybody's. For any line of a journal file, here the first:
+     head -n 1 journal/{first_journal} > ../line
+     cut -s -f 1 ../line | tr -d '\\n' > ../record.json;  cut -s -f 2 ../line | base64 -d > ../record.p7s
+     openssl cms -verify -binary -inform DER -in ../record.p7s -content ../record.json -nointern \\
+         -certfile device/chain.pem -CAfile ../root.pem -no-CApath -out /dev/null
    Each record holds, as "prev", the SHA-256 of the JSON of the one before it. A signature of "-" is covered by the
    next signed record.
 3. The video is what was signed: the records of type "segment" name each file with its bytes and SHA-256:
      cut -s -f 1 journal/*.journal | grep '"type":"segment"' | grep {recording_id}
      sha256sum *.m4s init.mp4
-     ffprobe -v error -count_packets -show_entries stream=codec_name,nb_read_packets recording.mp4
-All of it at once, with our verifier:  bodycam verify --root root.pem .
+     ffprobe -v error -count_packets -show_entries stream=codec_name,nb_read_packets ../recording.mp4
+All of it at once, with our verifier:  bodycam verify --root ../root.pem .
 
 WHAT IT PROVES, AND WHAT NOT
 The log in here is a part of the camera's: from where the camera was started to the end of this recording. Inside

@@ -2,49 +2,61 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from agent.errors import StoreError
 from agent.recorder.recovery import records_of
 from agent.vault.filesystem import Filesystem
 from agent.vault.layout import VaultLayout
+from agent.vault.record import MAX_JSON_BYTES, Record
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NAME = re.compile(r"[A-Za-z0-9._/-]{1,255}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _READ_BACK = ("o_direct", "buffered")
+_MAX_STORE_CHARS = 1024
+_MAX_BYTES = 1 << 62
+MAX_OBJECTS = 5_000
+"""As many as one journal line holds; a recording of 10 s segments reaches it after more than half a day."""
 
 
 def check_receipt(filesystem: Filesystem, layout: VaultLayout, receipt: Any) -> dict[str, Any]:
     """The fields of an `offload` record. Raises StoreError saying in what the receipt and the journal differ.
 
     A receipt is `{"recording_id", "store", "objects": [{"name", "bytes", "sha256", "read_back"}, …]}`; every media file
-    that the journal vouches for has to be in it with the journal's hash.
+    that the journal vouches for has to be in it with the journal's size and hash.
     """
     recording_id, store, objects = _parse(receipt)
     records = records_of(filesystem, layout, recording_id)
     if not any(record.type == "recording-close" for record in records):
         raise StoreError(f"The journal knows no finished recording {recording_id}; the receipt is refused.")
     by_name = {entry["name"]: entry for entry in objects}
-    for name, sha256 in expected_objects(record.fields | {"type": record.type} for record in records):
+    if len(by_name) < len(objects):
+        raise StoreError(f"The receipt for {recording_id} names an object twice; it is refused.")
+    for name, (size_bytes, sha256) in expected_objects(records).items():
         entry = by_name.get(name)
         if entry is None:
             raise StoreError(f"The receipt for {recording_id} says nothing of {name}; offload it again.")
-        if entry["sha256"] != sha256:
-            raise StoreError(f"The receipt for {recording_id} has another hash for {name} than the journal.")
+        if (entry["bytes"], entry["sha256"]) != (size_bytes, sha256):
+            raise StoreError(f"The receipt for {recording_id} has another size or hash for {name} than the journal.")
     return {"recording_id": recording_id, "store": store, "objects": objects}
 
 
-def expected_objects(records: Any) -> list[tuple[str, str]]:
-    """(name, SHA-256 of the whole file) of each media file that the records vouch for as a whole.
+def expected_objects(records: Iterable[Record]) -> dict[str, tuple[int, str]]:
+    """Name of each media file that leaves the camera, and the bytes and SHA-256 that the journal vouches for.
 
-    A torn segment has no such hash: what its file holds behind the confirmed bytes nobody knows.
+    Of a torn segment that is its confirmed beginning. A file of which nothing is vouched for is no object.
     """
-    expected: list[tuple[str, str]] = []
-    for fields in records:
-        if fields["type"] == "recording-open" or (fields["type"] == "recording-close" and fields.get("init_file")):
-            expected.append((str(fields["init_file"]), str(fields["init_sha256"])))
-        elif fields["type"] == "segment" and fields["state"] in ("whole", "recovered"):
-            expected.append((str(fields["file"]), str(fields["sha256"])))
+    expected: dict[str, tuple[int, str]] = {}
+    for record in records:
+        fields = record.fields
+        if record.type == "recording-open" or (record.type == "recording-close" and fields.get("init_file")):
+            expected[str(fields["init_file"])] = (int(fields["init_bytes"]), str(fields["init_sha256"]))
+        elif record.type == "segment" and fields["bytes"]:
+            expected[str(fields["file"])] = (int(fields["bytes"]), str(fields["sha256"]))
     return expected
 
 
@@ -54,8 +66,10 @@ def _parse(receipt: Any) -> tuple[str, str, list[dict[str, Any]]]:
     recording_id, store, objects = receipt.get("recording_id"), receipt.get("store"), receipt.get("objects")
     if not isinstance(recording_id, str) or not _ID.fullmatch(recording_id):
         raise StoreError("A receipt names no recording; it is refused.")
-    if not isinstance(store, str) or not store or not isinstance(objects, list) or len(objects) > 100_000:
+    if not isinstance(store, str) or not 0 < len(store) <= _MAX_STORE_CHARS or not isinstance(objects, list):
         raise StoreError("A receipt names no store or no objects; it is refused.")
+    if len(objects) > MAX_OBJECTS:
+        raise StoreError(f"A receipt names {len(objects)} objects; at most {MAX_OBJECTS} fit into a record.")
     clean: list[dict[str, Any]] = []
     for entry in objects:
         if not isinstance(entry, dict):
@@ -63,11 +77,17 @@ def _parse(receipt: Any) -> tuple[str, str, list[dict[str, Any]]]:
         name, size, sha256, read_back = (entry.get(key) for key in ("name", "bytes", "sha256", "read_back"))
         if (
             not isinstance(name, str)
+            or not _NAME.fullmatch(name)
             or not isinstance(size, int)
+            or isinstance(size, bool)
+            or not 0 <= size <= _MAX_BYTES
             or not isinstance(sha256, str)
-            or not re.fullmatch(r"[0-9a-f]{64}", sha256)
+            or not _SHA256.fullmatch(sha256)
             or read_back not in _READ_BACK
         ):
             raise StoreError("A receipt's object lacks name, bytes, sha256 or read_back; it is refused.")
         clean.append({"name": name, "bytes": size, "sha256": sha256, "read_back": read_back})
+    # A line that no reader takes would make all that the journal says after it count as torn.
+    if len(json.dumps([store, clean])) > MAX_JSON_BYTES - 4096:
+        raise StoreError("A receipt is larger than a record may be; it is refused.")
     return recording_id, store, clean

@@ -245,6 +245,8 @@ class PacketRing:
     def _read(self, cursor: Cursor, gop_number: int, audio_number: int) -> GopRead | None:
         with self._lock:
             index = gop_number - self._gops[0].number if self._gops else 0
+            if index < 0:
+                return None  # overrun between two reads of a batch: the batch ends here, the next one finds the gap
             if index >= len(self._gops):
                 if self._ended:
                     return GopRead(gop_number, (), (), self._newest_video_ns or 0, True, audio_number)

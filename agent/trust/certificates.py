@@ -55,7 +55,7 @@ def parse_chain(data: bytes, name: str) -> tuple[x509.Certificate, ...]:
     """Certificates out of PEM. `name` is for the message. Raises DeviceKeyError when there is none or one is broken."""
     try:
         return tuple(x509.load_pem_x509_certificates(data))
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise DeviceKeyError(
             f"{name} does not hold certificates in PEM ({error}); use the file the CA gave."
         ) from error

@@ -176,7 +176,7 @@ class Journal:
 
     def commit(self) -> None:
         """Make everything appended durable, in order. Raises StorageError; then all of it is still to be committed."""
-        if not self._uncommitted and self._name_durable:
+        if not self._uncommitted:
             return
         if self._file is None or self._file_bytes >= self._rotate_bytes:
             self._start_file()
@@ -194,8 +194,15 @@ class Journal:
     def close(self) -> None:
         """Release the file. Commit first: what is only remembered is gone with the process."""
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            self._retire("rotated", exact=True).close()
+
+    def _retire(self, reason: str, *, exact: bool) -> AppendFile:
+        """Touch the file no more; the next one will say how it ends. Closing it may fail, so that comes after."""
+        assert self._file is not None
+        file, self._file = self._file, None
+        self._tail = _Tail(journal_name(self._number), self._file_bytes, 0, sha256_hex(b""), exact=exact)
+        self._reason = reason
+        return file
 
     def _set_head(self, record: Record) -> None:
         self._head_seq, self._head_sha256, self._head_json = record.seq, record.sha256, record.json_bytes
@@ -227,21 +234,13 @@ class Journal:
             self._file.write(data)
             self._file.datasync()
         except StorageError:
-            self._file.close()
-            self._file = None
-            name = journal_name(self._number)
-            self._tail = _Tail(name, self._file_bytes, 0, sha256_hex(b""), exact=False)
-            self._reason = "write-failed"
+            self._retire("write-failed", exact=False).close()
             raise
         self._file_bytes += len(data)
 
     def _start_file(self) -> None:
         if self._file is not None:
-            self._file.close()
-            self._file = None
-            name = journal_name(self._number)
-            self._tail = _Tail(name, self._file_bytes, 0, sha256_hex(b""), exact=True)
-            self._reason = "rotated"
+            self._retire("rotated", exact=True).close()
         name = journal_name(self._number + 1)
         (opening,) = self._chain([_Uncommitted("journal-open", self._clock.observe(), self._opening_fields(name))])
         line = opening.line()

@@ -20,11 +20,14 @@ class VaultLock:
             raise StorageError(error.errno, f"The vault cannot be opened: {error.strerror}", str(root)) from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             os.close(self._descriptor)
             raise VaultLockedError(
                 f"Another `bodycam run` uses the vault {root}; stop it first, or give this one its own vault.path."
             ) from error
+        except OSError as error:
+            os.close(self._descriptor)
+            raise StorageError(error.errno, f"The vault cannot be locked: {error.strerror}", str(root)) from error
 
     def release(self) -> None:
         """Let go."""

@@ -11,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,6 +24,9 @@ ZERO_HASH = "0" * 64
 PENDING = "-"
 MAX_LINE_BYTES = 1 << 20
 MAX_DEPTH = 16
+MAX_JSON_BYTES = MAX_LINE_BYTES - (1 << 16)
+"""What is written leaves room in its line for the signature."""
+MAX_BRACKETS = 10_000
 
 COMMON_FIELDS = (
     "v", "seq", "prev", "type", "utc", "boottime_ns", "boot_id", "clock_source", "clock_uncertainty_ms",
@@ -77,7 +81,11 @@ class Record:
 def encode_json(
     seq: int, prev: str, type_: str, observation: WallObservation, boot_id: str, fields: dict[str, Any]
 ) -> bytes:
-    """The JSON bytes of a new record. Raises ValueError when `fields` would shadow a common field."""
+    """The JSON bytes of a new record.
+
+    Raises ValueError when `fields` would shadow a common field, or make a line that no reader takes: behind such a line
+    the whole journal would count as torn.
+    """
     if shadowed := set(fields) & set(COMMON_FIELDS):
         raise ValueError(f"Fields {sorted(shadowed)} belong to every record and cannot be set by one.")
     document = {
@@ -92,7 +100,14 @@ def encode_json(
         "clock_uncertainty_ms": observation.uncertainty_ms,
         **fields,
     }
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+    data = json.dumps(document, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+    if len(data) > MAX_JSON_BYTES or _brackets(data) > MAX_BRACKETS or _is_deep(document):
+        raise ValueError(f"A {type_} record of {len(data)} bytes is larger or deeper than a journal line may be.")
+    return data
+
+
+def _brackets(json_bytes: bytes) -> int:
+    return json_bytes.count(b"[") + json_bytes.count(b"{")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -102,9 +117,22 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return document
 
 
-def _depth(value: Any, level: int = 1) -> int:
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return max((_depth(child, level + 1) for child in children), default=level)
+def _no_constant(name: str) -> Any:
+    raise JournalError(f"A record holds {name}, which is not JSON; readers could disagree on what it says.")
+
+
+def _is_deep(value: Any) -> bool:
+    # Level by level and not by recursion: what json.loads can nest, a Python function cannot follow.
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [child for item in level for child in _children(item)]
+        if not level:
+            return False
+    return True
+
+
+def _children(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
 
 
 _COMMON_TYPES: dict[str, tuple[type, ...]] = {
@@ -134,13 +162,13 @@ def parse_line(line: bytes) -> Record:
     # 0x20..0x7e only: a CR or NUL inside would be invisible to a person and not to a hash.
     if any(byte < 0x20 or byte > 0x7E for byte in json_bytes):
         raise JournalError("A record holds bytes that are not printable ASCII.")
-    if json_bytes.count(b"[") + json_bytes.count(b"{") > 10_000:
+    if _brackets(json_bytes) > MAX_BRACKETS:
         raise JournalError("A record is nested or listed beyond any real one.")
     try:
-        fields = json.loads(json_bytes, object_pairs_hook=_no_duplicates)
+        fields = json.loads(json_bytes, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise JournalError(f"A record is not valid JSON: {error}.") from error
-    if not isinstance(fields, dict) or _depth(fields) > MAX_DEPTH:
+    if not isinstance(fields, dict) or _is_deep(fields):
         raise JournalError("A record is not one JSON object of sane depth.")
     for name, types in _COMMON_TYPES.items():
         if name not in fields or not isinstance(fields[name], types) or isinstance(fields[name], bool):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
 from agent.errors import CmsError, DeviceKeyError
@@ -119,7 +121,11 @@ class SignatureCheck:
     def _read(self, path: Path, *, required: bool) -> tuple[x509.Certificate, ...]:
         subject = f"device/{path.name}"
         try:
-            certificates = parse_chain(read_plain(path, MAX_PEM_BYTES), subject)
+            data = read_plain(path, MAX_PEM_BYTES)
+            with warnings.catch_warnings():
+                # What the library accepts with a warning today, such as a negative serial number, no sound CA makes.
+                warnings.simplefilter("error", CryptographyDeprecationWarning)
+                certificates = parse_chain(data, subject)
             if len(certificates) > MAX_CERTIFICATES:
                 raise DeviceKeyError(f"{subject} holds {len(certificates)} certificates, far more than any chain.")
         except FileNotFoundError:
@@ -129,7 +135,7 @@ class SignatureCheck:
         except OSError as error:
             self._findings.fail(Code.CERT_UNKNOWN, subject, f"{subject} cannot be read: {error.strerror}.")
             return ()
-        except DeviceKeyError as error:
+        except (DeviceKeyError, CryptographyDeprecationWarning) as error:
             self._findings.fail(Code.CERT_UNKNOWN, subject, str(error))
             return ()
         return certificates

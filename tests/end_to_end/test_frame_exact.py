@@ -46,6 +46,38 @@ def test_a_trigger_right_after_a_stop_has_its_full_pre_event_too() -> None:
     assert set(a) & set(b), "the second begins inside the first"
 
 
+def test_the_whole_pre_event_is_durable_at_once_and_not_at_the_end_of_the_gop() -> None:
+    filesystem = CrashFilesystem(VAULT)
+    bench = Bench(filesystem).start()
+    bench.run_for(5.05)
+    now_ns = bench.clock.boottime_ns()
+    trigger_ns = now_ns + 350 * NS_PER_MS
+    bench.double_press(trigger_ns)
+    bench.run_until(trigger_ns + 250 * NS_PER_MS)
+    records = journal_records(filesystem, bench.layout)
+    (opened,) = of_type(records, "recording-open")
+    durable_90k = of_type(records, "checkpoint")[-1]["end_media_90k"]
+    assert opened["media_origin_boottime_ns"] + durable_90k * 100_000 // 9 >= trigger_ns
+
+
+def test_a_stop_holds_from_when_it_is_recognised_even_if_the_recorder_hears_of_it_late() -> None:
+    filesystem = CrashFilesystem(VAULT)
+    bench = Bench(filesystem, bench_settings(hold_ms=1000)).start()
+    bench.run_for(5)
+    stop_ns = bench.clock.boottime_ns() + 4 * NS_PER_S
+    bench.double_press(bench.clock.boottime_ns() + 500 * NS_PER_MS)
+    bench.hold(stop_ns)
+    bench.run_until(stop_ns - 100 * NS_PER_MS)
+    bench.commands_held = True
+    bench.run_until(stop_ns + 3 * NS_PER_S)
+    bench.commands_held = False
+    bench.run_until_idle()
+    (opened,) = of_type(journal_records(filesystem, bench.layout), "recording-open")
+    playback = play(recording_bytes(filesystem, bench.layout.recording(opened["recording_id"])))
+    origin_ns = opened["media_origin_boottime_ns"]
+    assert playback.counters == [number for ns, number in bench.frame_counters if origin_ns <= ns <= stop_ns]
+
+
 def test_a_short_pre_event_says_how_short_and_why() -> None:
     filesystem = CrashFilesystem(VAULT)
     bench = Bench(filesystem).start()

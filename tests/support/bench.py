@@ -148,6 +148,8 @@ class Bench:
         self.frame_counters: list[tuple[int, int]] = []
         """(captured_ns, painted counter) of every frame that went into the encoder."""
         self._retry_open_ns = 0
+        self.commands_held = False
+        """While True the recorder writes but is told nothing: a command is still on its way between the threads."""
 
     # -- life -------------------------------------------------------------------------------------------------
 
@@ -289,7 +291,9 @@ class Bench:
             if self._retry_open_ns and self.clock.boottime_ns() >= self._retry_open_ns:
                 self.open_vault()
             return
-        commands, self._commands = self._commands, []
+        commands: list[Callable[[Recorder], None]] = []
+        if not self.commands_held:
+            commands, self._commands = self._commands, []
         for command in commands:
             command(self.recorder)
         while self.recorder.step():

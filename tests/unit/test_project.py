@@ -41,7 +41,9 @@ ALLOWED: dict[str, set[str]] = {
     "offload": PARTS | {"control", "verify"},
     "doctor": PARTS | {"encode", "panel", "control"},
     "daemon": PARTS | {"encode", "recorder", "panel", "control", "verify", "offload"},
-    "cli": PARTS | {"encode", "recorder", "panel", "control", "verify", "offload", "doctor", "daemon"},
+    # It runs `bodycam` as a process and looks at it from outside.
+    "demo": PARTS | {"panel", "control"},
+    "cli": PARTS | {"encode", "recorder", "panel", "control", "verify", "offload", "doctor", "daemon", "demo"},
     "__main__": {"cli"},
 }
 

@@ -50,9 +50,16 @@ def chunks_of(sound: Sound, sizes: Iterable[int], rate_hz: float = RATE) -> list
     return chunks
 
 
-def encode(chunks: Sequence[AudioChunk], channels: int = 1, rate_hz: int = RATE) -> tuple[list[AudioPacket], bytes]:
+def encode(
+    chunks: Sequence[AudioChunk],
+    channels: int = 1,
+    rate_hz: int = RATE,
+    silence: list[tuple[int, int]] | None = None,
+) -> tuple[list[AudioPacket], bytes]:
     encoder = AudioEncoder(AudioSettings(), AudioFormat(rate_hz, channels))
     packets = [packet for chunk in chunks for packet in encoder.encode(chunk)]
+    if silence is not None:
+        silence += encoder.take_silence()
     return packets + encoder.flush(), encoder.config
 
 
@@ -133,22 +140,29 @@ def test_jitter_of_single_stamps_is_not_passed_on_in_full() -> None:
         assert abs(packet.pts_ns - START_NS - samples_to_ns((number - 1) * FRAME_SAMPLES, RATE)) < 5 * MS
 
 
-@pytest.mark.parametrize("hole_ms", [101, 130, 5_000])
+@pytest.mark.parametrize("hole_ms", [101, 130, 5_000, 40_000])
+@pytest.mark.parametrize("extra", [0, 300])
 @pytest.mark.parametrize("rate_hz", [48_000, 8_000])
-def test_a_hole_is_jumped_over(hole_ms: int, rate_hz: int) -> None:
-    """Neither filled with silence nor closed: sound behind it stays where it was captured."""
-    before = quiet_noise(rate_hz + 300)
+def test_sound_behind_a_hole_stays_where_it_was_captured(hole_ms: int, extra: int, rate_hz: int) -> None:
+    """Up to 30 s by silence that is named, longer ones by a jump of the times."""
+    before = quiet_noise(FRAME_SAMPLES * 8 + extra)
     after = with_burst(quiet_noise(rate_hz), rate_hz // 2, rate_hz)
     resume_ns = START_NS + samples_to_ns(before.shape[1], rate_hz) + hole_ms * MS
     chunks = [AudioChunk(before, START_NS)]
     for at in range(0, rate_hz, 700):
         chunks.append(AudioChunk(after[:, at : at + 700], resume_ns + samples_to_ns(at, rate_hz)))
-    packets, config = encode(chunks, rate_hz=rate_hz)
+    silence: list[tuple[int, int]] = []
+    packets, config = encode(chunks, rate_hz=rate_hz, silence=silence)
     assert abs(burst_ns(packets, config, rate_hz) - resume_ns - samples_to_ns(rate_hz // 2, rate_hz)) < 2 * MS
     times = [packet.pts_ns for packet in packets]
     assert all(earlier < later for earlier, later in pairwise(times))
-    if hole_ms == 5_000:
-        assert max(later - earlier for earlier, later in pairwise(times)) > 4_900 * MS
+    longest_ns = max(later - earlier for earlier, later in pairwise(times))
+    if hole_ms <= 30_000:
+        assert silence == [(resume_ns - hole_ms * MS, resume_ns)]
+        assert longest_ns < samples_to_ns(FRAME_SAMPLES, rate_hz) + 2 * MS, "players see one unbroken track"
+    else:
+        assert silence == []
+        assert longest_ns > (hole_ms - 200) * MS
         assert resume_ns in times, "the first sample behind the hole begins a frame"
 
 

@@ -185,6 +185,20 @@ def test_reading_ahead_moves_nothing_and_gives_sound_only_once() -> None:
     assert times[-1] == 2 * NS_PER_S - AUDIO_NS
 
 
+def test_reading_ahead_of_what_was_overrun_ends_the_batch_and_the_next_read_finds_the_gap() -> None:
+    ring = make_ring(keep_s=100.0, max_bytes=5_000)
+    push(ring, 0, 31)
+    cursor = ring.open_cursor(start_ns=0, audio_from_ns=0)
+    first = cursor.read()
+    assert first is not None
+    push(ring, 31, 90)
+    assert cursor.read(first) is None
+    cursor.advance(first)
+    after = cursor.read()
+    assert after is not None
+    assert after.video[0].pts_ns == cursor.take_gaps()[-1].to_ns
+
+
 def test_late_sound_goes_into_the_next_read() -> None:
     ring = make_ring()
     push(ring, 0, 11)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from agent.clock import NS_PER_S, SimulatedClock
 from agent.trust.certificates import make_bench_root, make_device_certificate, pem
 from agent.trust.records import CmsRecordSigner
 from agent.trust.software import SoftwareSigner
 from agent.vault.journal import RecordSigner
+from agent.vault.record import Record, parse_line, sha256_hex
 from agent.verify.finding import Code
 from agent.verify.verify import verify_path
 from tests.support.identity import BENCH_IDENTITY, BenchIdentity, make_identity
 from tests.support.vault_builder import DEVICE_ID, VaultBuilder
 from tests.unit.trust.identities import new_key
-from tests.unit.verify.tampering import check, fails, first, forge, notes, warns
+from tests.unit.verify.tampering import check, fails, first, forge, lines_of, notes, warns
 
 Documents = list[dict[str, Any]]
 
@@ -202,6 +206,31 @@ def test_records_that_contradict_each_other(
     assert code in fails(check(vault))
 
 
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ({"frames": 11}, Code.FRAGMENT_COUNT),
+        ({"fragments": 2}, Code.FRAGMENT_COUNT),
+        ({"checkpointed_bytes": 1}, Code.FRAGMENT_COUNT),
+        ({"checkpoint_intact": False}, Code.CHECKPOINT_HASH),
+    ],
+)
+def test_records_of_a_recovery_that_contradict_the_files(tmp_path: Path, values: dict[str, Any], code: Code) -> None:
+    vault = VaultBuilder(tmp_path / "vault")
+    vault.feed(vault.begin(), 4)
+    vault.restart()
+    path = vault.layout.journal / "000002.journal"
+    records = [parse_line(line[:-1]) for line in lines_of(path)]
+    prev, out = records[0].prev, []
+    for record in records:
+        fields = record.fields | {"prev": prev} | (values if record.fields.get("state") == "recovered" else {})
+        data = json.dumps(fields, separators=(",", ":")).encode()
+        prev = sha256_hex(data)
+        out.append(Record(data, BENCH_IDENTITY.record_signer.sign_record(data), {}).line())
+    path.write_bytes(b"".join(out))
+    assert code in fails(check(vault))
+
+
 def test_the_boot_clock_does_not_go_back(vault: VaultBuilder) -> None:
     vault.record()
     rewrite(vault, set_("stop", boottime_ns=1))
@@ -224,3 +253,30 @@ def test_a_short_pre_event_is_told(vault: VaultBuilder) -> None:
     assert notes(check(vault)) == {Code.PRE_EVENT_SHORT}
     rewrite(vault, set_("recording-open", pre_event_short_reason=None))
     assert warns(check(vault)) == {Code.PRE_EVENT_SHORT}
+
+
+VERSION_3 = b"\xa0\x03\x02\x01\x02"  # of a certificate, RFC 5280 section 4.1
+
+
+def armoured(der: bytes) -> bytes:
+    return b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (VERSION_3, b"\xa0\x03\x02\x01\x75"),  # a version that does not exist
+        (b"\x06\x03\x55\x04\x03", b"\x06\x03\x55\x84\x03"),  # a name's type that is no OID
+    ],
+)
+def test_certificates_that_no_library_takes(vault: VaultBuilder, old: bytes, new: bytes) -> None:
+    vault.record()
+    leaf = vault.identity.signer.certificate.public_bytes(serialization.Encoding.DER)
+    assert old in leaf
+    hurt = armoured(leaf.replace(old, new, 1))
+    vault.layout.chain.write_bytes(armoured(leaf) + hurt)
+    assert {finding.code for finding in check(vault).findings} <= {Code.CERT_UNKNOWN, Code.SIGNATURE_UNCOVERED}
+    vault.layout.chain.write_bytes(hurt)
+    vault.layout.root_certificate.write_bytes(hurt)
+    assert Code.CERT_UNKNOWN in fails(check(vault))
+    assert not verify_path(vault.root).ok

@@ -1,0 +1,168 @@
+"""An evidence package checked with tools that are not ours: `openssl`, `sha256sum`, `ffprobe`. They are really run.
+
+And the same checks as commands for a person to copy. docs/examiner.md has them in full.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from agent.demo.paths import quoted
+from agent.errors import DemoError
+
+_DEBIAN_PACKAGES = {"openssl": "openssl", "sha256sum": "coreutils", "ffprobe": "ffmpeg"}
+_CMS_OPTIONS = "-binary -inform DER -nointern"
+_CONTENT_NAME = "record.json"
+_TIMEOUT_S = 60.0
+
+
+def require_tools() -> None:
+    """Raises DemoError naming what is not installed, and how to get it."""
+    missing = [tool for tool in _DEBIAN_PACKAGES if shutil.which(tool) is None]
+    if missing:
+        packages = " ".join(_DEBIAN_PACKAGES[tool] for tool in missing)
+        raise DemoError(
+            f"{' and '.join(missing)} cannot be found, and the demonstration checks its evidence with it. Install "
+            f"it (on Debian: apt-get install {packages}) and start again."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SignedJournal:
+    """A journal as openssl sees it. pending: records that the next signed one covers."""
+
+    records: tuple[dict[str, Any], ...]
+    signed: int
+    pending: int
+
+
+def check_signatures(package: Path, root: Path, scratch: Path) -> SignedJournal:
+    """Let openssl verify the signature of every record. scratch: a folder for what it reads. Raises DemoError."""
+    records: list[dict[str, Any]] = []
+    signed = pending = 0
+    content = scratch / _CONTENT_NAME
+    for line in _journal_lines(package):
+        record, _, signature = line.partition(b"\t")
+        records.append(json.loads(record))
+        if signature == b"-":
+            pending += 1
+            continue
+        content.write_bytes(record)
+        command = [
+            "openssl", "cms", "-verify", *_CMS_OPTIONS.split(), "-content", str(content),
+            "-certfile", str(package / "device/chain.pem"), "-CAfile", str(root), "-no-CApath", "-no-CAstore",
+            "-out", "/dev/null",
+        ]  # fmt: skip
+        done = subprocess.run(
+            command, input=base64.b64decode(signature), capture_output=True, timeout=_TIMEOUT_S, check=False
+        )
+        if done.returncode != 0:
+            said = done.stderr.decode(errors="replace").strip()
+            raise DemoError(f"openssl says that the signature of record {records[-1]['seq']} is wrong:\n{said}")
+        signed += 1
+    content.unlink(missing_ok=True)
+    if not signed:
+        raise DemoError(f"There is no signed record in {package / 'journal'}.")
+    return SignedJournal(tuple(records), signed, pending)
+
+
+def check_sums(package: Path) -> int:
+    """Let sha256sum compare every file of the package; how many are as listed. Raises DemoError."""
+    done = subprocess.run(
+        ["sha256sum", "--strict", "-c", "SHA256SUMS"],
+        cwd=package,
+        env={**os.environ, "LC_ALL": "C"},  # its OK is translated
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=False,
+    )
+    files = re.findall(r"^.+: OK$", done.stdout, re.MULTILINE)
+    if done.returncode != 0 or not files:
+        raise DemoError(f"sha256sum does not find the package as it is listed:\n{done.stdout}{done.stderr}")
+    return len(files)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbedStream:
+    """A stream as ffprobe counts it."""
+
+    kind: str
+    codec: str
+    detail: str
+    packets: int
+    duration_s: float
+
+
+def probe_film(package: Path) -> tuple[ProbedStream, ...]:
+    """Let ffprobe read `cat init.mp4 0*.m4s` from end to end. Raises DemoError when it complains of anything."""
+    command = [
+        "ffprobe", "-v", "error", "-of", "json", "-show_entries",
+        "stream=index,codec_type,codec_name,width,height,sample_rate,channels"
+        ":packet=stream_index,pts_time,duration_time",
+        "-",
+    ]  # fmt: skip
+    data = b"".join(path.read_bytes() for path in film_files(package))
+    done = subprocess.run(command, input=data, capture_output=True, timeout=_TIMEOUT_S, check=False)
+    said = done.stderr.decode(errors="replace").strip()
+    if done.returncode != 0 or said:
+        raise DemoError(f"ffprobe cannot read the recording (exit code {done.returncode}):\n{said}")
+    found = json.loads(done.stdout)
+    return tuple(_stream(stream, found["packets"]) for stream in found["streams"])
+
+
+def film_files(package: Path) -> list[Path]:
+    """The files that make up the film, in order."""
+    return [package / "init.mp4", *sorted(package.glob("0*.m4s"))]
+
+
+def commands(package: Path, root: Path, scratch: Path, frames: int) -> Iterator[tuple[str, str]]:
+    """(comment, command) of the checks by hand. Each works from the working directory of now and stays in it.
+
+    In parentheses, so that neither `cd` nor `exit` concerns the shell that they are pasted into.
+    """
+    inside = f"(cd {quoted(package)} &&\n"
+    content, root_there = (quoted(os.path.relpath(path, package)) for path in (scratch / _CONTENT_NAME, root))
+    yield "Nothing changed since it was packed.", f"{inside}  sha256sum -c SHA256SUMS)"
+    yield (
+        'The camera signed each record of its log (one with "-": the next covers it).',
+        f"{inside}  cat journal/*.journal | while IFS=\"$(printf '\\t')\" read -r record sig; do\n"
+        f'    printf %s "$record" > {content}; [ "$sig" = - ] && continue\n'
+        f'    printf %s "$sig" | base64 -d | openssl cms -verify \\\n'
+        f"      {_CMS_OPTIONS} -content {content} \\\n"
+        f"      -certfile device/chain.pem -CAfile {root_there} \\\n"
+        "      -no-CApath -no-CAstore -out /dev/null || exit 1\n"
+        "  done)",
+    )
+    yield (
+        f"It plays, and has the {frames} frames that the signed log says.",
+        f"{inside}  cat init.mp4 0*.m4s | ffprobe -v error -select_streams v -count_packets \\\n"
+        f"    -show_entries stream=nb_read_packets -of csv=p=0 - | grep -x {frames})",
+    )
+
+
+def _journal_lines(package: Path) -> Iterator[bytes]:
+    for path in sorted((package / "journal").glob("*.journal")):
+        yield from path.read_bytes().removesuffix(b"\n").split(b"\n")
+
+
+def _stream(stream: dict[str, Any], packets: list[dict[str, Any]]) -> ProbedStream:
+    mine = [packet for packet in packets if packet["stream_index"] == stream["index"]]
+    starts = [Fraction(packet["pts_time"]) for packet in mine]
+    ends = [start + Fraction(packet.get("duration_time", "0")) for start, packet in zip(starts, mine, strict=True)]
+    video = stream["codec_type"] == "video"
+    detail = (
+        f"{stream['width']}x{stream['height']}" if video else f"{stream['sample_rate']} Hz, {stream['channels']} ch"
+    )
+    duration_s = float(max(ends) - min(starts)) if mine else 0.0
+    return ProbedStream(stream["codec_type"], stream["codec_name"], detail, len(mine), duration_s)
