@@ -207,7 +207,7 @@ def _doubt(timestamp: Timestamp, roots: Sequence[x509.Certificate]) -> tuple[Dou
         builder.build().verify(decoded, bytes.fromhex(timestamp.imprint_sha256))
     except VerificationError:
         return Doubt.ALTERED, (
-            f"its signature does not verify, or the certificate {_quoted(timestamp.authority)} is not one for timestamps"
+            f"its signature does not verify, or {_quoted(timestamp.authority)} has no certificate for timestamps"
         )
     return None
 

@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from rfc3161_client._rust import parse_timestamp_request
 
 NOW = datetime.now(UTC)
 
@@ -37,6 +38,23 @@ tsa_name = no
 ess_cert_id_chain = no
 ess_cert_id_alg = sha256
 """
+
+
+_SHA256 = bytes.fromhex("0609608648016503040201")
+_POLICY = bytes.fromhex("06042a030401")  # 1.2.3.4.1
+
+
+def _der(tag: int, *parts: bytes) -> bytes:
+    content = b"".join(parts)
+    size = len(content)
+    length = bytes([size]) if size < 0x80 else b"\x82" + size.to_bytes(2, "big")
+    if 0x80 <= size < 0x100:
+        length = b"\x81" + bytes([size])
+    return bytes([tag]) + length + content
+
+
+def _integer(value: int) -> bytes:
+    return _der(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))
 
 
 def _name(text: str) -> x509.Name:
@@ -89,6 +107,31 @@ class TimeAuthority:
             command = ["openssl", "ts", "-reply", "-config", str(self.folder / "tsa.cnf"), "-queryfile", str(query)]
             subprocess.run([*command, "-out", str(reply)], check=True, capture_output=True)
             return reply.read_bytes()
+
+    def at(self, moment: datetime, *, serial: int = 1) -> Callable[[bytes], bytes]:
+        """The same authority with its clock at a moment of the test's choice, which `openssl ts` has no way to set."""
+
+        def stamp(request: bytes) -> bytes:
+            asked = parse_timestamp_request(request)
+            assert asked.nonce is not None
+            info = _der(
+                0x30,
+                _integer(1),
+                _POLICY,
+                _der(0x30, _der(0x30, _SHA256, b"\x05\x00"), _der(0x04, asked.message_imprint.message)),
+                _integer(serial),
+                _der(0x18, moment.astimezone(UTC).strftime("%Y%m%d%H%M%SZ").encode()),
+                _integer(asked.nonce),
+            )
+            command = [
+                "openssl", "cms", "-sign", "-binary", "-nodetach", "-cades", "-md", "sha256",
+                "-econtent_type", "1.2.840.113549.1.9.16.1.4", "-outform", "DER",
+                "-signer", str(self.folder / "authority.pem"), "-inkey", str(self.folder / "authority.key"),
+            ]  # fmt: skip
+            token = subprocess.run(command, input=info, check=True, capture_output=True).stdout
+            return _der(0x30, _der(0x30, _integer(0)), token)
+
+        return stamp
 
     @property
     def root_pem(self) -> Path:

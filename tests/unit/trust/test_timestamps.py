@@ -119,7 +119,7 @@ def test_an_answer_without_a_nonce_is_refused(tmp_path: Path) -> None:
 
 def test_a_refusal_is_told_in_the_authoritys_words() -> None:
     refusing = time_authority("TSA of yesterday", digests="sha512")
-    with pytest.raises(TimestampError, match="did not grant.*rejection.*algorithm"):
+    with pytest.raises(TimestampError, match=r"did not grant.*rejection.*algorithm"):
         check_response(refusing(REQUEST.der), REQUEST)
 
 
