@@ -105,12 +105,15 @@ def verify(
     root: Annotated[
         Path | None, typer.Option(metavar="ROOT.pem", help="The CA you trust; without it the origin stays open.")
     ] = None,
+    tsa_root: Annotated[
+        Path | None, typer.Option(metavar="TSA.pem", help="The time authority's root; without it times stay open.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check that evidence is complete, unchanged, and signed by that camera; needs nothing but the files."""
     from agent.cli.verify import verify as verify_paths
 
-    raise typer.Exit(verify_paths(paths, root=root, as_json=as_json))
+    raise typer.Exit(verify_paths(paths, root=root, tsa_root=tsa_root, as_json=as_json))
 
 
 @app.command()
