@@ -194,7 +194,7 @@ def _doubt(timestamp: Timestamp, roots: Sequence[x509.Certificate]) -> tuple[Dou
         return Doubt.UNTRUSTED, f"{_quoted(timestamp.authority)} does not lead to a root certificate that you trust"
     for certificate in path:
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        if not begin <= timestamp.gen_time <= end:
+        if not begin <= timestamp.gen_time < end:  # as OpenSSL, for which the last second is over
             return Doubt.OUTSIDE_VALIDITY, (
                 f"the authority's certificate {_quoted(certificate.subject.rfc4514_string())} was valid from "
                 f"{begin:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S} UTC only"
