@@ -61,14 +61,12 @@ class TimestampCheck:
             self._hashes.clear()
             self._latest = None
             self._waiting.clear()
-        try:
-            if record.type == "timestamp":
-                self._token(line, Fields(record.fields))
-            recording_id = record.fields.get("recording_id")
-            if isinstance(recording_id, str) and record.type != "offload":
-                self._recording(recording_id, line, Fields(record.fields))
-        finally:
-            self._hashes.append((record.seq, record.sha256))
+        self._hashes.append((record.seq, record.sha256))
+        if record.type == "timestamp":
+            self._token(line, Fields(record.fields))
+        recording_id = record.fields.get("recording_id")
+        if isinstance(recording_id, str) and record.type != "offload":
+            self._recording(recording_id, line, Fields(record.fields))
 
     def finish(self, recording_ids: Iterable[str]) -> None:
         """Say what is missing for these recordings, once all of the journal has been taken."""

@@ -14,9 +14,10 @@ from agent.clock import NS_PER_S
 from agent.daemon.timestamps import REQUEST_LIFETIME_NS, TimestampDesk
 from agent.errors import ControlError, TimestampError
 from agent.offload.timestamp import Taken, take_timestamp
+from agent.vault.journal import Journal
 from agent.vault.record import Record, parse_line, sha256_hex
 from tests.support.time_authority import time_authority
-from tests.support.vault_builder import VaultBuilder
+from tests.support.vault_builder import DEVICE_ID, VaultBuilder
 from tests.unit.verify.test_timestamps import DirectStorage
 
 
@@ -79,6 +80,11 @@ def test_each_token_is_over_all_there_was(camera: Camera) -> None:
 def test_the_head_is_right_after_a_restart_before_anything_is_written(camera: Camera) -> None:
     camera.vault.shut_down()
     last = camera.records()[-1]
+    vault = camera.vault
+    opened = Journal(
+        vault.filesystem, vault.layout.journal, vault.signer, vault.clock, device_id=DEVICE_ID, rotate_bytes=1 << 20
+    )
+    assert opened.head == (last.seq, sha256_hex(opened.head_json))
     camera.vault.restart()
     assert parse_line((camera.vault.layout.journal / "000002.journal").read_bytes().splitlines()[0]).prev == last.sha256
     seq, json_bytes = camera.vault.recorder.journal_head

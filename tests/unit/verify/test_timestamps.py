@@ -212,6 +212,35 @@ def test_without_a_token_of_its_boot_there_is_no_estimate(vault: VaultBuilder) -
     assert time.estimate is None
 
 
+def test_the_estimate_is_of_the_first_frame_which_lies_before_the_first_record(vault: VaultBuilder) -> None:
+    stamp(vault)
+    vault.clock.advance_ns(600 * NS_PER_S)
+    begun = at(vault.clock)
+    vault.record(2)
+
+    def earlier(documents: Documents) -> None:
+        first(documents, "recording-open")["media_origin_boottime_ns"] -= 30 * NS_PER_S
+
+    rewrite(vault, earlier)
+    estimate = interval(check(vault)).estimate
+    assert estimate is not None
+    assert estimate.basis == "extrapolated"
+    assert abs(seconds_from(begun - timedelta(seconds=30), estimate.start_utc_ns)) * 1000 <= estimate.uncertainty_ms
+    assert estimate.uncertainty_ms < 2000
+
+
+def test_the_estimate_follows_a_boot_clock_that_drifts(vault: VaultBuilder) -> None:
+    stamp(vault)
+    vault.clock.advance_ns(50_000 * NS_PER_S)
+    begun = at(vault.clock)
+    vault.record(2)
+    vault.clock.advance_ns(50_000 * NS_PER_S)
+    stamp(vault, off_s=40)
+    estimate = interval(check(vault)).estimate
+    assert estimate is not None
+    assert abs(seconds_from(begun + timedelta(seconds=20), estimate.start_utc_ns)) < 1
+
+
 def test_no_token_is_nothing_until_somebody_asks(vault: VaultBuilder) -> None:
     vault.record(2)
     assert notes(verify_path(vault.root, roots=[BENCH_IDENTITY.root])) == set()
@@ -382,10 +411,11 @@ def test_a_boot_clock_that_ran_at_another_speed_is_found(vault: VaultBuilder, dr
 def test_across_a_broken_chain_tokens_bound_nothing(vault: VaultBuilder) -> None:
     vault.record(2)
     vault.journal.append("fault", component="storage", message="x")
+    vault.journal.append("fault-cleared", component="storage", message="x")
     vault.journal.commit()
     stamp(vault)
     path = vault.layout.journal / JOURNAL
-    path.write_bytes(b"".join(line for line in lines_of(path) if b'"type":"fault"' not in line))
+    path.write_bytes(b"".join(line for line in lines_of(path) if b'"type":"fault",' not in line))
     report = check(vault)
     assert Code.JOURNAL_SEQ in fails(report)
     assert interval(report).after is None
