@@ -15,7 +15,7 @@ from agent.settings.load import LoadedSettings, load_settings
 EXIT_CODES = """
 Exit codes: 0 done · 1 evidence does not verify, or a check failed · 2 wrong usage · 66 no such input ·
 69 a device or the daemon is not available · 70 an encoder or this software failed · 74 storage failed ·
-75 the vault is in use · 77 the key is missing or does not fit · 78 the configuration is wrong.
+75 the vault is in use · 77 the key is missing or does not fit · 78 the configuration is wrong · 130 interrupted.
 """
 
 app = typer.Typer(
@@ -63,7 +63,7 @@ def run(
     overrides: SetOption = None,
     journald: Annotated[bool, typer.Option(help="Begin log lines with a priority, as journald reads it.")] = False,
 ) -> None:
-    """Run the camera in the foreground until it is told to end (SIGTERM, Ctrl-C)."""
+    """Run the camera in the foreground, until SIGTERM or Ctrl-C."""
     from agent.daemon.logs import configure_logs
     from agent.daemon.run import run_daemon
 
@@ -83,7 +83,7 @@ def demo(
         "build/demo"
     ),
 ) -> None:
-    """Show all of it on this machine: press the (virtual) pin, record, seal, offload, verify."""
+    """Show all of it here: press the (virtual) pin, record, verify."""
     from agent.cli.demo import demo as demonstrate
 
     raise typer.Exit(demonstrate(seconds=seconds, source=source, folder=folder))
@@ -110,7 +110,10 @@ def verify(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check that evidence is complete, unchanged, and signed by that camera; needs nothing but the files."""
+    """Check that evidence is complete, unchanged and from that camera.
+
+    It needs nothing but the files.
+    """
     from agent.cli.verify import verify as verify_paths
 
     raise typer.Exit(verify_paths(paths, root=root, tsa_root=tsa_root, as_json=as_json))
@@ -127,7 +130,7 @@ def export(
     profile: ProfileOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Join a recording's segments into one MP4 without re-encoding anything."""
+    """Join a recording into one MP4 without re-encoding anything."""
     from agent.cli.export import export as export_recording
 
     folder = vault if vault is not None else load(config, profile, overrides).settings.vault.path
@@ -155,7 +158,10 @@ def enroll(
 def doctor(
     config: ConfigOption = None, profile: ProfileOption = None, overrides: SetOption = None, as_json: JsonOption = False
 ) -> None:
-    """Check camera, encoder, microphone, GPIO, serial, storage, clock and key; say what to do."""
+    """Check every part of this camera and say what to do.
+
+    Camera, encoder, microphone, GPIO, serial line, storage, clock and key.
+    """
     from agent.cli.doctor import doctor as examine
 
     raise typer.Exit(examine(load(config, profile, overrides).settings, as_json=as_json))
@@ -169,7 +175,10 @@ def offload(
     profile: ProfileOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Copy finished recordings to a store, read them back, compare, and hand in receipts. Nothing is deleted."""
+    """Copy finished recordings to a store, and hand in its receipts.
+
+    Each file is read back and compared. Nothing is deleted.
+    """
     from agent.cli.offload import offload as offload_recordings
 
     raise typer.Exit(offload_recordings(load(config, profile, overrides).settings, to=to, once=once))

@@ -6,6 +6,7 @@ whatever a card or a driver is doing.
 
 from __future__ import annotations
 
+import logging
 import queue
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -159,10 +160,12 @@ class Daemon:
 
     def storage_fault(self, message: str) -> None:
         """RecorderListener."""
+        log("storage-fault", logging.WARNING, message=message)
         self._queue.put(StorageFailed(message))
 
     def storage_restored(self) -> None:
         """RecorderListener."""
+        log("storage-restored")
         self._queue.put(StorageRestored())
 
     def signer_state(self, fault: str | None) -> None:

@@ -178,7 +178,11 @@ class VaultOpening:
         except OSError as error:
             raise StorageError(error.errno, f"The vault cannot be read: {error.strerror}", str(root)) from error
         if not there:
-            raise StorageError(errno.ENOENT, "There is no vault; is the card in and mounted?", str(root))
+            raise StorageError(
+                errno.ENOENT,
+                "There is no vault. Is the card in and mounted? A new camera gets its vault from `bodycam enroll`",
+                str(root),
+            )
 
     def _secure(self) -> RecordSigner:
         if self._lock is None:

@@ -41,7 +41,11 @@ class Filesystem(Protocol):
         """Open a file that must not exist yet (O_CREAT|O_EXCL|O_APPEND). Raises StorageError."""
 
     def sync_file(self, path: Path) -> None:
-        """Make an existing file durable, as recovery does with what an earlier process left. Raises StorageError."""
+        """Make an existing file durable, as recovery does with what an earlier process left. Raises StorageError.
+
+        Afterwards `read` shows what flash holds and not what is cached: when the earlier process had a failed sync, its
+        pages may count as clean without ever having been written, and this sync then succeeds without them.
+        """
 
     def make_dir(self, path: Path) -> None:
         """Create one folder; an existing one is fine. Raises StorageError."""
@@ -126,6 +130,7 @@ class PosixFilesystem:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
                 os.fsync(descriptor)
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             finally:
                 os.close(descriptor)
 

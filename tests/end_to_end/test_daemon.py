@@ -367,7 +367,7 @@ def test_a_vault_that_is_not_there_is_a_fault_and_what_was_filmed_is_written_onc
     desk.vault.write_text("no folder")
     camera = desk.start()
     status = wait_status(camera, lambda status: status["shows"] == "fault", "it showed the fault")
-    assert "is the card in and mounted?" in status["faults"]["storage"]
+    assert "Is the card in and mounted?" in status["faults"]["storage"]
     wait_status(camera, lambda status: (status["buffered_s"] or 0) >= 1, "capture went on")
     with desk.pins() as pins:
         double_press(pins)

@@ -455,6 +455,8 @@ class CrashFilesystem:
                     node.drop_dirty_pages()
                 elif not self._is_disabled(operation):
                     node.sync()
+                    if operation.kind is OpKind.SYNC_FILE:
+                        node.forget_cache()
         elif operation.outcome is not Outcome.DONE:
             return
         elif operation.kind is OpKind.CREATE:

@@ -10,7 +10,8 @@ The model is what fsync(2), fdatasync(2) and rename(2) promise and nothing beyon
 - rename(2) within a folder is one change: afterwards the target is the old file or the new one, whole. Between two
   folders it is two changes, each durable by the sync of its own folder: the file may be under both names, or none.
 - After a failed sync that dropped the dirty pages, those bytes never reach the disk: readers still see them until the
-  cut, a later sync succeeds without them, and what follows them stands behind a hole of zeros or garbage.
+  cut or a `sync_file`, which forgets what is cached; a later sync succeeds without them, and what follows them stands
+  behind a hole of zeros or garbage.
 
 No order is assumed between what no sync separates; what a sync covered is never undone.
 
@@ -86,6 +87,13 @@ class FileNode:
         self._tail[self._settled :] = [_Extent(extent.data, lost=True) for extent in dirty]
         self._has_lost = self._has_lost or bool(dirty)
         self._settled = len(self._tail)
+
+    def forget_cache(self) -> None:
+        """Show what is on the disk from here on: what a failed sync dropped is gone for readers, too."""
+        if self._has_lost and self._settled == len(self._tail):
+            on_disk = self.after_cut(TailFate(0, 0))
+            self._base, self._base_bytes, self.size_bytes = on_disk._base, on_disk._base_bytes, on_disk.size_bytes
+            self._tail, self._settled, self._has_lost = [], 0, False
 
     def chunks(self) -> Iterator[bytes]:
         """The live content, as a reader sees it in the page cache."""

@@ -311,11 +311,20 @@ def test_data_lost_at_the_end_is_gone_with_its_length() -> None:
     with pytest.raises(StorageError):
         file.datasync()
     file.datasync()
-    fs.sync_file(A)
+    assert fs.read(A) == b"BBBB"
     contents = [state["/vault/a"] for state in states(fs)]
     assert contents[0] == b""
     assert b"\0\0\0\0" in contents  # or the length was kept after all
     assert not any(b"B" * 2 in content for content in contents if content is not None)
+
+
+def test_syncing_a_file_by_name_shows_what_the_disk_holds() -> None:
+    fs = CrashFilesystem()
+    fs.fail_at(5, errno.EIO, data_lost=True)
+    three_parts(fs)
+    fs.sync_file(A)
+    assert fs.read(A) == b"AAAA\0\0\0\0CCCC"
+    assert states(fs) == [{"/vault/a": b"AAAA\0\0\0\0CCCC"}]
 
 
 def test_a_failed_datasync_without_loss_leaves_the_data_to_the_next() -> None:
