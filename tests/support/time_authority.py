@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -152,7 +154,8 @@ def time_authority(
 
     digests: which hashes it stamps; without sha256 it rejects what the camera asks for.
     """
-    folder = Path(tempfile.mkdtemp(prefix="tsa-"))
+    folder = Path(tempfile.mkdtemp(prefix="bodycam-test-authority-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     root_key, key, middle_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
     day = timedelta(days=1)
     long = (NOW - 1000 * day, NOW + 1000 * day)
