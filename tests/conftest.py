@@ -1,4 +1,4 @@
-"""For all tests: hypothesis judges results and not the speed of a shared machine; fixtures that several folders need."""
+"""For all tests: hypothesis judges results and not the speed of a machine; fixtures that several folders need."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from agent.daemon.logs import log
 from agent.daemon.memory import bound_memory
 from agent.daemon.storage import StorageThread
 from agent.daemon.stream_signer import open_stream_signer
+from agent.daemon.timestamps import TimestampDesk
 from agent.daemon.vault_opening import VaultOpening
 from agent.errors import BodycamError, ControlError, PanelError
 from agent.panel.button import ButtonInput, open_trigger_inputs
@@ -87,7 +88,13 @@ class _Run:
             on_silence=self._daemon.sound_missing,
         )
         self._open_inputs(stack, factory, clock)
-        handlers = {"status": self._status, "receipt": self._receipt}
+        desk = TimestampDesk(self._storage, clock)
+        handlers = {
+            "status": self._status,
+            "receipt": self._receipt,
+            "timestamp-request": desk.request,
+            "timestamp-token": desk.token,
+        }
         self._control = ControlServer(settings.vault.socket_path, handlers, allowed_uids=settings.vault.socket_uids)
         stack.callback(self._control.close)
 

@@ -109,6 +109,11 @@ class Recorder:
         """Journal something that belongs to no recording."""
         self._journal.append(type_, **fields)
 
+    @property
+    def journal_head(self) -> tuple[int, bytes]:
+        """`seq` and JSON of the newest durable record."""
+        return self._journal.head[0], self._journal.head_json
+
     def when_durable(self, call: Callable[[], None]) -> None:
         """Call back once everything appended so far is on flash."""
         self._waiting.append(call)

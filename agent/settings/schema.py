@@ -183,6 +183,20 @@ class BridgeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeSettings:
+    """[time]: the RFC 3161 time authority; an empty URL means that no timestamps are taken."""
+
+    authority_url: str = field(
+        default="",
+        metadata={
+            "pattern": r"(https?://[!-~]+)?",
+            "pattern_text": "an http:// or https:// address in quotes, or nothing",
+        },
+    )
+    timestamp_interval_s: int = bounded(300, 10, 86_400)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole configuration. `profile` "bench" is the only one that may use the mock pin factory."""
 
@@ -199,3 +213,4 @@ class Settings:
     panel: PanelSettings = field(default_factory=PanelSettings)
     recording: RecordingSettings = field(default_factory=RecordingSettings)
     bridge: BridgeSettings = field(default_factory=BridgeSettings)
+    time: TimeSettings = field(default_factory=TimeSettings)

@@ -70,6 +70,21 @@ class Code(StrEnum):
     TIME_BACKWARDS = "TIME_BACKWARDS", "The boot clock goes back between two records of one boot."
     TIME_STEP = "TIME_STEP", "Wall time jumped against the boot clock."
     TIME_UNSYNCHRONISED = "TIME_UNSYNCHRONISED", "A recording's wall time comes from a clock that nothing disciplined."
+    TIME_OUTSIDE_TIMESTAMPS = (
+        "TIME_OUTSIDE_TIMESTAMPS",
+        "A recording's claimed time lies outside what timestamps prove.",
+    )
+    TIME_RATE = "TIME_RATE", "The boot clock and the time authority disagree on how much time passed."
+    TIMESTAMP_ABSENT = "TIMESTAMP_ABSENT", "A recording's time is not bounded by timestamps on both sides."
+    TIMESTAMP_UNCHECKED = "TIMESTAMP_UNCHECKED", "Timestamps whose authority was not checked: no root was given for it."
+    TIMESTAMP_UNTRUSTED = "TIMESTAMP_UNTRUSTED", "A timestamp of an authority that is not under the given roots."
+    TIMESTAMP_EXPIRED = (
+        "TIMESTAMP_EXPIRED",
+        "A timestamp whose authority's certificate was not valid when it was made.",
+    )
+    TIMESTAMP_BAD = "TIMESTAMP_BAD", "A timestamp that cannot be read, or whose signature does not verify."
+    TIMESTAMP_REPLAYED = "TIMESTAMP_REPLAYED", "A timestamp that is not over the record it stands behind."
+    TIMESTAMP_ORDER = "TIMESTAMP_ORDER", "A later timestamp says an earlier time."
     RECORDING_MISSING = "RECORDING_MISSING", "The journal vouches for a recording whose folder is gone."
     RECORDING_UNRECORDED = "RECORDING_UNRECORDED", "A recording's folder is there and no record names it."
     RECORDING_UNCLOSED = "RECORDING_UNCLOSED", "A recording has no closing record: still running, or cut off."

@@ -34,6 +34,7 @@ from agent.verify.report import CertificateReport, Report
 from agent.verify.segments import MediaJob
 from agent.verify.signatures import SignatureCheck
 from agent.verify.times import TimeCheck
+from agent.verify.timestamps import TimestampCheck
 from agent.verify.verdict import recording_report
 
 Progress = Callable[[int, int], None]
@@ -42,21 +43,26 @@ KNOWN_TYPES = frozenset(
     {
         "journal-open", "boot", "config", "clock", "ready", "trigger", "trigger-pending", "recording-open",
         "checkpoint", "segment", "gap", "marker", "stop", "recording-close", "records-lost", "fault", "fault-cleared",
-        "sound-missing", "offload", "shutdown", "certificate-changed",
+        "sound-missing", "offload", "timestamp", "shutdown", "certificate-changed",
     }
 )  # fmt: skip
 
 
 def verify_path(
-    path: Path, *, roots: Sequence[x509.Certificate] | None = None, progress: Progress | None = None
+    path: Path,
+    *,
+    roots: Sequence[x509.Certificate] | None = None,
+    tsa_roots: Sequence[x509.Certificate] | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Check everything under `path`, a vault or an evidence package.
 
     roots: certificates the examiner trusts; None takes the one that lies in the evidence, which proves no origin.
+    tsa_roots: certificates of time authorities the examiner trusts; with None timestamps count unchecked, and say so.
     progress(done_bytes, all_bytes): called in another thread as media is hashed.
     Raises EvidenceNotFound when there is neither; whatever is wrong with what there is becomes findings.
     """
-    return _Verification(locate(path), roots, progress).run()
+    return _Verification(locate(path), roots, tsa_roots, progress).run()
 
 
 @dataclass(slots=True)
@@ -69,7 +75,13 @@ class _Ends:
 
 
 class _Verification:
-    def __init__(self, evidence: Evidence, roots: Sequence[x509.Certificate] | None, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        evidence: Evidence,
+        roots: Sequence[x509.Certificate] | None,
+        tsa_roots: Sequence[x509.Certificate] | None,
+        progress: Progress | None,
+    ) -> None:
         self._evidence = evidence
         self._findings = Findings()
         # Before the journal is read: a recording that begins in between is then not taken for an unknown one.
@@ -81,6 +93,7 @@ class _Verification:
         self._media = MediaThread(self._hashed, keep_sums=evidence.is_package)
         self._signatures = SignatureCheck(evidence.device, roots, self._findings)
         self._times = TimeCheck(self._findings)
+        self._timestamps = TimestampCheck(tsa_roots, self._findings)
         self._recordings: dict[str, RecordingCheck] = {}
         self._others: set[str] = set()
         self._unknown_types: dict[str, int] = {}
@@ -96,6 +109,7 @@ class _Verification:
         if not reader.files:
             self._no_journal()
         self._signatures.finish()
+        self._timestamps.finish(self._recordings)
         self._finish_journal()
         self._check_coverage()
         for recording in self._recordings.values():
@@ -142,6 +156,7 @@ class _Verification:
         recording_id = record.fields.get("recording_id")
         try:
             self._times.take(line)
+            self._timestamps.take(line)
             if record.type not in KNOWN_TYPES:
                 self._unknown_types[record.type[:40]] = self._unknown_types.get(record.type[:40], 0) + 1
             elif record.type == "records-lost":
@@ -295,7 +310,10 @@ class _Verification:
             first_seq=first.seq if first else None,
             last_seq=last.seq if last else None,
             head_sha256=last.sha256 if last else None,
-            recordings=tuple(recording_report(check, findings) for check in self._recordings.values()),
+            recordings=tuple(
+                recording_report(check, findings, self._timestamps.interval(check.recording_id))
+                for check in self._recordings.values()
+            ),
             findings=findings,
         )
 

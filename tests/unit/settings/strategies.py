@@ -84,7 +84,7 @@ def mended(settings: Settings) -> Settings:
     settings = dataclasses.replace(
         settings,
         camera=camera,
-        video=dataclasses.replace(video, gop_ms=gop_ms, bitrate_bps=min(video.bitrate_bps, 20_000_000)),
+        video=dataclasses.replace(video, gop_ms=gop_ms, bitrate_bps=min(video.bitrate_bps, 17_000_000)),
         gestures=dataclasses.replace(
             gestures, double_press_ms=double_press_ms, hold_ms=max(gestures.hold_ms, double_press_ms + 1)
         ),

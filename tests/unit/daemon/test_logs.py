@@ -1,0 +1,117 @@
+"""Log lines: one line each, fields that can be told apart, nothing that steers a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import shlex
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.daemon.logs import LOG, KeyValueFormatter, configure_logs, log
+
+
+@pytest.fixture
+def output() -> Iterator[io.StringIO]:
+    """The agent's log, into a string; what was configured before is put back."""
+    handlers, level, propagate = LOG.handlers[:], LOG.level, LOG.propagate
+    stream = io.StringIO()
+    configure_logs(stream)
+    yield stream
+    LOG.handlers[:], LOG.propagate = handlers, propagate
+    LOG.setLevel(level)
+
+
+def test_a_line_is_level_event_and_fields(output: io.StringIO) -> None:
+    log("stop", recording="0190", reason="button", frames=3, short=None)
+    log("clock-step", logging.WARNING, step_ms=-5)
+    assert output.getvalue() == (
+        "info stop recording=0190 reason=button frames=3 short=null\nwarning clock-step step_ms=-5\n"
+    )
+
+
+def test_what_is_below_information_is_left_out(output: io.StringIO) -> None:
+    log("detail", logging.DEBUG)
+    assert output.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("plain", "plain"),
+        ("/a/b.c", "/a/b.c"),
+        ("", '""'),
+        ("two words", '"two words"'),
+        ("a=b", '"a=b"'),
+        ('say "no"', r'"say \"no\""'),
+        ("line\nbreak", r'"line\nbreak"'),
+        ("tab\tbed", r'"tab\tbed"'),
+        ("back\rover", r'"back\rover"'),
+        ("\x1b[2Jcleared", r'"\u001b[2Jcleared"'),
+        ("nul\x00", r'"nul\u0000"'),
+        ("next\x85line", r'"next\u0085line"'),
+        ("para\u2029graph", r'"para\u2029graph"'),
+        ("zürich", "zürich"),
+        (1.5, "1.5"),
+        (True, "true"),
+        ([1, 2], '"[1, 2]"'),
+        ({"a": 1}, r'"{\"a\": 1}"'),
+    ],
+)
+def test_a_value_that_could_be_misread_is_quoted(output: io.StringIO, value: object, text: str) -> None:
+    log("event", key=value)
+    assert output.getvalue() == f"info event key={text}\n"
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b", "message"]), st.text() | st.integers() | st.none()))
+def test_a_line_is_one_line_and_its_fields_come_back(fields: dict[str, object]) -> None:
+    record = logging.LogRecord("bodycam", logging.INFO, "", 0, "event", None, None)
+    record.__dict__["fields"] = fields
+    line = KeyValueFormatter(journald=False).format(record)
+    assert len(line.splitlines()) == 1
+    assert line.isprintable()
+    decoder = json.JSONDecoder()
+    rest = line.removeprefix("info event")
+    for key, value in fields.items():
+        rest = rest.removeprefix(f" {key}=")
+        if rest.startswith('"'):
+            found, end = decoder.raw_decode(rest)
+        else:
+            found, end = rest.split(" ", 1)[0], len(rest.split(" ", 1)[0])
+        assert found == (value if isinstance(value, str) else json.dumps(value))
+        rest = rest[end:]
+    assert rest == ""
+
+
+def test_simple_lines_are_read_by_a_shell_as_well(output: io.StringIO) -> None:
+    log("event", message="It's gone; plug it in.")
+    assert shlex.split(output.getvalue().replace("'", "")) == ["info", "event", "message=Its gone; plug it in."]
+
+
+@pytest.mark.parametrize(
+    ("level", "priority"),
+    [(logging.DEBUG, 7), (logging.INFO, 6), (logging.WARNING, 4), (logging.ERROR, 3), (logging.CRITICAL, 2), (25, 6)],
+)
+def test_journald_is_told_the_priority(level: int, priority: int) -> None:
+    record = logging.LogRecord("bodycam", level, "", 0, "event", None, None)
+    assert KeyValueFormatter(journald=True).format(record).startswith(f"<{priority}>")
+
+
+def test_an_error_brings_its_traceback(output: io.StringIO) -> None:
+    try:
+        raise ZeroDivisionError("a defect")
+    except ZeroDivisionError:
+        LOG.exception("control-failed")
+    first, *rest = output.getvalue().splitlines()
+    assert first == "error control-failed"
+    assert rest[-1] == "ZeroDivisionError: a defect"
+
+
+def test_configuring_twice_does_not_say_everything_twice(output: io.StringIO) -> None:
+    configure_logs(output)
+    log("once")
+    assert output.getvalue() == "info once\n"
