@@ -290,34 +290,37 @@ def test_a_defect_ends_the_thread_and_can_be_told_why(desk: Desk, monkeypatch: p
     assert desk.ended.empty(), "a defect is no end of a session that may be tried again"
 
 
-def test_what_was_told_of_the_sound_outlives_the_camera_session(desk: Desk) -> None:
+def test_what_was_told_of_the_sound_outlives_the_camera_session(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """It fails in one session and works in the next: both are told; it works again and again: nothing is."""
+    monkeypatch.setattr(agent.daemon.sound, "STOP_S", WAIT_S)
+    opened: list[GatedMicrophone] = []
+    error: MicrophoneError | None = MicrophoneError("The card is gone.")
+
+    def open_microphone(_camera: Camera) -> Microphone:
+        microphone = GatedMicrophone(desk.clock)
+        microphone.error = error
+        microphone.free()
+        opened.append(microphone)
+        return microphone
+
+    def next_session() -> Stream:
+        desk.camera.unplug()
+        desk.camera.give()
+        assert desk.ended.get(timeout=WAIT_S)[0] is not None
+        desk.camera.plug_in()
+        desk.camera.give(2)
+        return desk.started.get(timeout=WAIT_S)
+
+    desk.thread._open_microphone = open_microphone
     desk.begin()
-    desk.microphone.error = MicrophoneError("The card is gone.")
-    desk.microphone.give()
     assert desk.sound.get(timeout=WAIT_S) == "The card is gone."
-    desk.camera.unplug()
-    desk.camera.give()
-    desk.microphone.give()
-    desk.ended.get(timeout=WAIT_S)
-    desk.microphone.error = None
-    desk.camera.plug_in()
-    desk.camera.give(2)
-    desk.started.get(timeout=WAIT_S)
-    desk.microphone.give(20)
+    error = None
+    next_session()
     assert desk.sound.get(timeout=WAIT_S) is None
-    desk.camera.unplug()
-    desk.camera.give()
-    desk.microphone.give(5)
-    desk.ended.get(timeout=WAIT_S)
-    desk.camera.plug_in()
-    desk.camera.give(2)
-    third = desk.started.get(timeout=WAIT_S)
-    desk.microphone.give(20)
+    third = next_session()
     while third.ring.newest_audio_end_ns is None:
         threading.Event().wait(0.001)
-    desk.microphone.error = MicrophoneError("Gone again.")
-    desk.microphone.give(30)
+    opened[-1].error = MicrophoneError("Gone again.")
     assert desk.sound.get(timeout=WAIT_S) == "Gone again."
 
 
