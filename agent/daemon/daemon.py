@@ -147,6 +147,8 @@ class Daemon:
         """Start-up recovery is done."""
         for recording_id in recovered.recording_ids:
             log("recovered", recording=recording_id)
+        if recovered.ignored:
+            log("not-ours", level=logging.WARNING, names=list(recovered.ignored[:20]))
         if recovered.resume_from is not None:
             self._queue.put(ResumeWanted(recovered.resume_from))
 

@@ -7,6 +7,7 @@ the ring, tries back off, and the listener is told so that the wearer is.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from agent.clock import NS_PER_MS, Clock
@@ -119,23 +120,24 @@ class Recorder:
         self._waiting.append(call)
 
     def close(self) -> None:
-        """Release the journal's file. What is not durable by now is recovered at the next start."""
-        self._journal.close()
+        """A last try for the journal, and let go. What is not durable then is recovered at the next start."""
+        with suppress(StorageError):
+            self._journal.commit()
+        with suppress(StorageError):
+            self._journal.close()
 
     def step(self) -> bool:
         """Do all that can be done without waiting for more packets. True when anything was done."""
         if self._retry_ns and self._clock.boottime_ns() < self._retry_at_ns:
             return False
-        progressed = False
+        progressed, failure = self._step_writers()
         try:
-            for writer in list(self._writers.values()):
-                progressed |= writer.step()
-                if writer.finished:
-                    del self._writers[writer.plan.number]
-                    self._listener.recording_closed(writer.plan.number)
+            # Whatever became of the media: a stop or a fault is a few hundred bytes, and room is kept for them.
             self._journal.commit()
         except StorageError as error:
-            self._note_fault(error)
+            failure = failure or error
+        if failure is not None:
+            self._note_fault(failure)
             return False
         waiting, self._waiting = self._waiting, []
         for call in waiting:
@@ -143,10 +145,27 @@ class Recorder:
         self._note_success()
         return progressed
 
+    def _step_writers(self) -> tuple[bool, StorageError | None]:
+        """Every recording gets its turn, also behind one that cannot write."""
+        progressed = False
+        failure: StorageError | None = None
+        for writer in list(self._writers.values()):
+            try:
+                progressed |= writer.step()
+            except StorageError as error:
+                failure = failure or error
+                continue
+            if writer.finished:
+                del self._writers[writer.plan.number]
+                self._listener.recording_closed(writer.plan.number)
+        return progressed, failure
+
     def _note_fault(self, error: StorageError) -> None:
         if not self._retry_ns:
             self._journal.append("fault", component="storage", message=str(error))
             self._listener.storage_fault(str(error))
+            with suppress(StorageError):  # else it is committed when anything can be written again
+                self._journal.commit()
         self._retry_ns = min(max(self._retry_ns * 2, FIRST_RETRY_NS), LAST_RETRY_NS)
         self._retry_at_ns = self._clock.boottime_ns() + self._retry_ns
 

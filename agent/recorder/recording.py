@@ -18,12 +18,12 @@ from agent.media.units import VIDEO_TIMESCALE_90K
 from agent.recorder.fragment import Fragment, Fragmenter
 from agent.recorder.plan import RecordingPlan
 from agent.recorder.segment import OpenSegment, never_created
-from agent.recorder.summary import RecordingSummary
 from agent.ring.ring import Gap, GopRead
 from agent.vault.filesystem import Filesystem
 from agent.vault.journal import Journal
 from agent.vault.layout import INIT_NAME, RECORDING_JSON_NAME, VaultLayout, segment_name
 from agent.vault.record import sha256_hex
+from agent.vault.summary import RecordingSummary
 from agent.vault.whole import write_whole
 
 BATCH_BYTES = 2_000_000

@@ -15,20 +15,24 @@ from typing import Any
 
 from agent.clock import NS_PER_S, Clock
 from agent.media.mp4 import whole_fragments
-from agent.recorder.summary import summarise
 from agent.vault.filesystem import Filesystem
 from agent.vault.journal import Journal, chained_files
-from agent.vault.layout import INIT_NAME, RECORDING_JSON_NAME, VaultLayout
+from agent.vault.layout import INIT_NAME, RECORDING_ID, RECORDING_JSON_NAME, VaultLayout
 from agent.vault.record import Record
+from agent.vault.summary import summarise
 from agent.vault.whole import write_whole
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What start-up found. resume_from: id of a recording that ran moments ago and should go on as a linked one."""
+    """What start-up found. resume_from: id of a recording that ran moments ago and should go on as a linked one.
+
+    ignored: names among the recordings that are none.
+    """
 
     recording_ids: tuple[str, ...]
     resume_from: str | None
+    ignored: tuple[str, ...] = ()
 
 
 _SEGMENT_SUFFIX = ".m4s"
@@ -40,11 +44,12 @@ def recover(
     filesystem: Filesystem, layout: VaultLayout, journal: Journal, clock: Clock, *, resume_within_s: int
 ) -> Recovered:
     """Seal every unfinished recording. Safe to be cut and run again at any point. Raises StorageError."""
-    unfinished = [
-        name
-        for name in filesystem.list_dir(layout.recordings)
-        if filesystem.size_bytes(layout.recording(name) / RECORDING_JSON_NAME) is None
+    names = filesystem.list_dir(layout.recordings)
+    # What a file manager leaves on a card is nobody's recording, and must not keep the camera from starting.
+    ours = [
+        name for name in names if RECORDING_ID.fullmatch(name) and filesystem.size_bytes(layout.recording(name)) is None
     ]
+    unfinished = [name for name in ours if filesystem.size_bytes(layout.recording(name) / RECORDING_JSON_NAME) is None]
     resume_from = None
     for recording_id in unfinished:
         records = records_of(filesystem, layout, recording_id)
@@ -59,7 +64,7 @@ def recover(
             sealed = []
         summary = summarise(recording_id, [*((r.type, r.fields) for r in records), *sealed])
         write_whole(filesystem, layout.recording(recording_id) / RECORDING_JSON_NAME, summary.to_json())
-    return Recovered(tuple(unfinished), resume_from)
+    return Recovered(tuple(unfinished), resume_from, tuple(sorted(set(names) - set(ours))))
 
 
 def records_of(filesystem: Filesystem, layout: VaultLayout, recording_id: str) -> list[Record]:

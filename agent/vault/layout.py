@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 INIT_NAME = "init.mp4"
+RECORDING_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""A UUID as recordings are named (RFC 9562, section 4)."""
 RECORDING_JSON_NAME = "recording.json"
 CHAIN_NAME = "chain.pem"
 NEXT_CHAIN_NAME = "next.pem"
