@@ -80,10 +80,10 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     monkeypatch.setattr(agent.daemon.sound, "STOP_S", 0.02)
     desk = Desk(bench_settings(fps=FPS, sound=True, buffer_audio=True))
     yield desk
+    desk.microphone.free()
     if desk.thread.alive:
         desk.thread._stopping.set()
         desk.camera.give(100)
-        desk.microphone.free()
         assert desk.thread.stop(WAIT_S)
 
 

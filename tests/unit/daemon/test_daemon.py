@@ -303,11 +303,8 @@ def test_a_wall_clock_that_is_slewed_is_no_step_and_its_sum_is_told_in_time() ->
 
 
 def test_status_before_anything_is_there() -> None:
-    desk = Desk()
-    assert desk.daemon.status() == {
-        "shows": None, "recording": None, "durable_fragments": None, "finishing": [], "pre_event_configured_s": 3,
-        "buffered_s": None, "buffer_bytes": None, "dropped_frames": None, "camera": None, "encoder": None, "faults": {},
-    }  # fmt: skip
+    known = {key: value for key, value in Desk().daemon.status().items() if value is not None}
+    assert known == {"finishing": [], "pre_event_configured_s": 3, "faults": {}}
 
 
 def test_status_while_ready_recording_and_finishing() -> None:

@@ -15,28 +15,44 @@ from hypothesis import strategies as st
 from agent.daemon.logs import LOG, KeyValueFormatter, configure_logs, log
 
 
+class Output:
+    """The agent's log, into a string."""
+
+    def __init__(self) -> None:
+        self.stream = io.StringIO()
+        configure_logs(self.stream)
+
+    def text(self) -> str:
+        """All of it; nothing can be logged afterwards."""
+        for handler in LOG.handlers:
+            handler.close()
+        return self.stream.getvalue()
+
+
 @pytest.fixture
-def output() -> Iterator[io.StringIO]:
-    """The agent's log, into a string; what was configured before is put back."""
-    handlers, level, propagate = LOG.handlers[:], LOG.level, LOG.propagate
-    stream = io.StringIO()
-    configure_logs(stream)
-    yield stream
-    LOG.handlers[:], LOG.propagate = handlers, propagate
-    LOG.setLevel(level)
+def output() -> Iterator[Output]:
+    """Logs as `run` configures them; what was configured before is put back."""
+    loggers = [LOG, logging.getLogger("agent")]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    yield Output()
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        for handler in logger.handlers:
+            handler.close()
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
-def test_a_line_is_level_event_and_fields(output: io.StringIO) -> None:
+def test_a_line_is_level_event_and_fields(output: Output) -> None:
     log("stop", recording="0190", reason="button", frames=3, short=None)
     log("clock-step", logging.WARNING, step_ms=-5)
-    assert output.getvalue() == (
+    assert output.text() == (
         "info stop recording=0190 reason=button frames=3 short=null\nwarning clock-step step_ms=-5\n"
     )
 
 
-def test_what_is_below_information_is_left_out(output: io.StringIO) -> None:
+def test_what_is_below_information_is_left_out(output: Output) -> None:
     log("detail", logging.DEBUG)
-    assert output.getvalue() == ""
+    assert output.text() == ""
 
 
 @pytest.mark.parametrize(
@@ -62,9 +78,9 @@ def test_what_is_below_information_is_left_out(output: io.StringIO) -> None:
         ({"a": 1}, r'"{\"a\": 1}"'),
     ],
 )
-def test_a_value_that_could_be_misread_is_quoted(output: io.StringIO, value: object, text: str) -> None:
+def test_a_value_that_could_be_misread_is_quoted(output: Output, value: object, text: str) -> None:
     log("event", key=value)
-    assert output.getvalue() == f"info event key={text}\n"
+    assert output.text() == f"info event key={text}\n"
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "message"]), st.text() | st.integers() | st.none()))
@@ -87,9 +103,9 @@ def test_a_line_is_one_line_and_its_fields_come_back(fields: dict[str, object]) 
     assert rest == ""
 
 
-def test_simple_lines_are_read_by_a_shell_as_well(output: io.StringIO) -> None:
+def test_simple_lines_are_read_by_a_shell_as_well(output: Output) -> None:
     log("event", message="It's gone; plug it in.")
-    assert shlex.split(output.getvalue().replace("'", "")) == ["info", "event", "message=Its gone; plug it in."]
+    assert shlex.split(output.text().replace("'", "")) == ["info", "event", "message=Its gone; plug it in."]
 
 
 @pytest.mark.parametrize(
@@ -101,17 +117,21 @@ def test_journald_is_told_the_priority(level: int, priority: int) -> None:
     assert KeyValueFormatter(journald=True).format(record).startswith(f"<{priority}>")
 
 
-def test_an_error_brings_its_traceback(output: io.StringIO) -> None:
+def test_an_error_brings_its_traceback(output: Output) -> None:
     try:
         raise ZeroDivisionError("a defect")
     except ZeroDivisionError:
         LOG.exception("control-failed")
-    first, *rest = output.getvalue().splitlines()
+    first, *rest = output.text().splitlines()
     assert first == "error control-failed"
     assert rest[-1] == "ZeroDivisionError: a defect"
 
 
-def test_configuring_twice_does_not_say_everything_twice(output: io.StringIO) -> None:
-    configure_logs(output)
+def test_configuring_twice_does_not_say_everything_twice(output: Output) -> None:
+    again = io.StringIO()
+    configure_logs(again)
     log("once")
-    assert output.getvalue() == "info once\n"
+    for handler in LOG.handlers:
+        handler.close()
+    assert output.text() == ""
+    assert again.getvalue() == "info once\n"

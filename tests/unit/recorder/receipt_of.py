@@ -36,9 +36,9 @@ def _shift() -> tuple[CrashFilesystem, str]:
 
 
 def recorded() -> tuple[CrashFilesystem, str]:
-    """A disk of one's own with a finished recording, as the next start finds it, and the recording's id."""
+    """A disk of one's own with a finished recording, as the next process finds it, and the recording's id."""
     filesystem, recording_id = _shift()
-    return filesystem.cut_before(len(filesystem.operations)).smallest_state(), recording_id
+    return filesystem.after_kill(), recording_id
 
 
 def running(filesystem: CrashFilesystem) -> CrashFilesystem:
