@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from agent import __version__
@@ -182,8 +183,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from agent.daemon.logs import configure_logs
     from agent.daemon.run import run_daemon
 
-    configure_logs(journald=arguments.journald)
-    return run_daemon(_load(arguments))
+    settings = _load(arguments)
+    with closing(configure_logs(journald=arguments.journald)):
+        return run_daemon(settings)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

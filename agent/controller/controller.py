@@ -216,8 +216,17 @@ class _Step:
             )
         self._update(streaming=True, frames_fresh=True, ever_ready=True, camera_fault=None)
         self.effects.append(AnnounceReady())
-        if self.state.pending is not None:
-            self._begin(self.state.pending)
+        pending = self.state.pending
+        if pending is None:
+            return
+        age_ns = self.now_ns - pending.trigger_ns
+        if age_ns <= self.settings.recording.resume_within_s * NS_PER_S:
+            self._begin(pending)
+        else:
+            # Hours later nobody expects a camera to begin filming by itself.
+            self._update(pending=None)
+            dropped = {"source": pending.source, "trigger_boottime_ns": pending.trigger_ns}
+            self.effects.append(JournalRecord("trigger-dropped", dropped))
 
     def _stream_ended(self, message: str, last_frame_ns: int | None) -> None:
         active = self.state.active

@@ -49,6 +49,8 @@ from agent.recorder.recorder import Recorder
 from agent.recorder.recovery import Recovered
 from agent.settings.schema import Settings
 
+KEPT_IDS = 100
+"""A recording is linked to the one before, and finishing ones are few; what is longer past is in the journal."""
 TICK_NS = 100 * NS_PER_MS
 CLOCK_RECORD_NS = 300 * NS_PER_S
 CLOCK_STEP_NS = 500 * NS_PER_MS
@@ -309,6 +311,8 @@ class Daemon:
         )
         self._plans[effect.number] = plan
         self._ids[effect.number] = plan.recording_id
+        self._ids.pop(effect.number - KEPT_IDS, None)
+        self._durable_fragments.pop(effect.number - KEPT_IDS, None)
         log(
             "recording",
             recording=plan.recording_id,
@@ -377,6 +381,7 @@ class Daemon:
             "buffered_s": None if stream is None else round(stream.ring.buffered_ns / NS_PER_S, 3),
             "buffer_bytes": None if stream is None else stream.ring.payload_bytes,
             "dropped_frames": None if stream is None else stream.ring.dropped_frames,
+            "missed_frames": None if stream is None else stream.ring.missed_frames,
             "camera": None if stream is None else stream.camera_name,
             "encoder": None if stream is None else stream.encoder_name,
             "faults": faults,

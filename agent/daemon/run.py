@@ -28,7 +28,7 @@ from agent.panel.button import ButtonInput, open_trigger_inputs
 from agent.panel.panel import Panel
 from agent.panel.pin_socket import PinSocketServer
 from agent.panel.pins import open_pin_factory
-from agent.recorder.receipts import check_receipt
+from agent.recorder.receipts import check_receipt, is_written_down
 from agent.settings.load import LoadedSettings
 from agent.vault.filesystem import PosixFilesystem
 from agent.vault.layout import VaultLayout
@@ -159,6 +159,8 @@ class _Run:
 
     def _receipt(self, request: dict[str, Any]) -> dict[str, Any]:
         fields = check_receipt(self._filesystem, self._layout, request.get("receipt"))
+        if is_written_down(self._filesystem, self._layout, fields):
+            return {"recording_id": fields["recording_id"]}
         try:
             self._storage.ask(lambda recorder: recorder.record("offload", **fields)).result(RECEIPT_TIMEOUT_S)
         except TimeoutError as error:

@@ -17,7 +17,7 @@ from agent.clock import Clock
 from agent.daemon.logs import log
 from agent.daemon.succession import DeviceKeys, Succession
 from agent.errors import StorageError, StoreError
-from agent.recorder.receipts import check_receipt
+from agent.recorder.receipts import check_receipt, is_written_down
 from agent.recorder.recorder import Recorder, RecorderListener
 from agent.recorder.recovery import Recovered, recover
 from agent.settings.load import LoadedSettings
@@ -28,6 +28,8 @@ from agent.vault.layout import VaultLayout
 from agent.vault.lock import VaultLock
 
 MAX_RECEIPT_BYTES = 1 << 20
+MAX_RECEIPTS = 200
+"""How many are taken at one start: recording waits behind them, and the rest keeps until the next."""
 
 
 def make_folders(filesystem: Filesystem, layout: VaultLayout) -> None:
@@ -100,18 +102,20 @@ def _take_queued_receipts(filesystem: Filesystem, layout: VaultLayout, journal: 
 
     The folder belongs to the process that has the network: nothing in it may keep the camera from recording.
     """
-    for path in _queued(folder):
+    for path in _queued(folder)[:MAX_RECEIPTS]:
         try:
             fields = check_receipt(filesystem, layout, json.loads(_read_plain(path)))
+            known = is_written_down(filesystem, layout, fields)
         except StorageError:
             raise  # of the vault, and so to be tried again
         except (StoreError, ValueError, RecursionError, OSError) as error:
             log("receipt-refused", logging.WARNING, file=path.name, error=str(error))
             _quietly(partial(path.rename, path.with_suffix(".refused")), path)
             continue
-        journal.append("offload", **fields)
-        journal.commit()
-        _quietly(path.unlink, path)  # left behind, it is written down again at the next start, which harms nothing
+        if not known:
+            journal.append("offload", **fields)
+            journal.commit()
+        _quietly(path.unlink, path)
 
 
 def _queued(folder: Path) -> list[Path]:

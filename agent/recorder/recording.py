@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from agent.clock import NS_PER_MS, Clock
+from agent.clock import NS_PER_MS, NS_PER_S, Clock
 from agent.errors import EncoderError, StorageError
 from agent.media.units import VIDEO_TIMESCALE_90K
 from agent.recorder.fragment import Fragment, Fragmenter
 from agent.recorder.plan import RecordingPlan
 from agent.recorder.segment import OpenSegment, never_created
-from agent.ring.ring import Gap, GopRead
+from agent.ring.ring import Gap, GopRead, missed_between
 from agent.vault.filesystem import Filesystem
 from agent.vault.journal import Journal
 from agent.vault.layout import INIT_NAME, RECORDING_JSON_NAME, VaultLayout, segment_name
@@ -73,7 +73,8 @@ class RecordingWriter:
         self._closing = False
         self._closed_appended = False
         self._gap_pending: Gap | None = None
-        self._totals = {"segments": 0, "fragments": 0, "frames": 0, "bytes": 0, "gaps": 0}
+        self._totals = {"segments": 0, "fragments": 0, "frames": 0, "missed_frames": 0, "bytes": 0, "gaps": 0}
+        self._last_frame_ns: int | None = None
         self._end_media_90k = 0
 
     def note(self, type_: str, **fields: Any) -> None:
@@ -220,6 +221,7 @@ class RecordingWriter:
         if not self._appended:
             if not self._opened:
                 self._open()
+            self._count_missed()
             self._note_gap(self._written[0][0].video[0].pts_ns)
             for _, checkpoint in self._written:
                 self._journal.append("checkpoint", recording_id=self.plan.recording_id, **checkpoint)
@@ -233,6 +235,17 @@ class RecordingWriter:
             self.plan.cursor.advance(read)
             self._on_durable(self.plan.number, checkpoint["fragment"])
         self._written = []
+
+    def _count_missed(self) -> None:
+        """What the camera left out: no packet of it was ever there to be lost, so only the times tell."""
+        frame_ns = round(NS_PER_S / self.plan.stream.tracks.video.fps)
+        if self._gap_pending is not None:
+            self._last_frame_ns = None  # what is missing there is in the gap's record
+        for read, _ in self._written:
+            for packet in read.video:
+                if self._last_frame_ns is not None:
+                    self._totals["missed_frames"] += missed_between(self._last_frame_ns, packet.pts_ns, frame_ns)
+                self._last_frame_ns = packet.pts_ns
 
     def _open(self) -> None:
         assert self._init is not None

@@ -52,6 +52,11 @@ class GopRead:
         return sum(len(packet.data) for packet in self.video) + sum(len(packet.data) for packet in self.audio)
 
 
+def missed_between(before_ns: int, after_ns: int, frame_ns: int) -> int:
+    """How many frames of nominal duration frame_ns are missing between two that follow on one another."""
+    return max(0, round((after_ns - before_ns) / frame_ns) - 1)
+
+
 class PacketRing:
     """See the module's text. Thread-safe; `push_*` cost O(1) amortised and never wait for a reader's I/O."""
 
@@ -86,6 +91,7 @@ class PacketRing:
         self._ended = False
         self._evicted_by_bytes = False
         self._dropped_frames = 0
+        self._missed_frames = 0
 
     def push_video(self, packet: VideoPacket) -> None:
         """Append one frame. Frames before the first keyframe cannot be decoded; they are counted and dropped."""
@@ -104,6 +110,8 @@ class PacketRing:
             else:
                 self._gops[-1].append(packet)
             self._payload_bytes += len(packet.data)
+            if self._newest_video_ns is not None:
+                self._missed_frames += missed_between(self._newest_video_ns, packet.pts_ns, self._frame_ns)
             self._newest_video_ns = packet.pts_ns
             self._evict()
             wake = packet.is_keyframe or any(cursor.stop_ns is not None for cursor in self._cursors)
@@ -181,6 +189,11 @@ class PacketRing:
     def dropped_frames(self) -> int:
         """Frames that could not be kept: before the first keyframe, or in a GOP larger than the byte bound."""
         return self._dropped_frames
+
+    @property
+    def missed_frames(self) -> int:
+        """Frames that never came, by the times of those that did: the camera or the encoder did not keep up."""
+        return self._missed_frames
 
     @property
     def buffered_ns(self) -> int:

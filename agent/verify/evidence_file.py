@@ -53,8 +53,5 @@ def is_plain_folder(path: Path) -> bool:
 
 
 def names_in(path: Path) -> list[str]:
-    """Names in a folder, sorted; none when it is absent or no folder. Raises OSError when it cannot be read."""
-    try:
-        return sorted(os.listdir(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    """Names in a folder, sorted; none when it is absent or no plain folder. Raises OSError when it cannot be read."""
+    return sorted(os.listdir(path)) if is_plain_folder(path) else []

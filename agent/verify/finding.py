@@ -44,6 +44,10 @@ class Code(StrEnum):
         "Bytes behind a journal file's chained part are not those the next file names.",
     )
     TORN_TAIL_RECORDS = "TORN_TAIL_RECORDS", "The bytes that were declared torn hold whole records."
+    RUN_NOT_ENDED = (
+        "RUN_NOT_ENDED",
+        "A run has no shutdown record at its end: it goes on, was cut or killed, or its last records are gone.",
+    )
     RECORD_INVALID = (
         "RECORD_INVALID",
         "A record's own fields are absent, of a wrong type, or contradict another record.",
@@ -89,6 +93,10 @@ class Code(StrEnum):
     RECORDING_UNRECORDED = "RECORDING_UNRECORDED", "A recording's folder is there and no record names it."
     RECORDING_UNCLOSED = "RECORDING_UNCLOSED", "A recording has no closing record: still running, or cut off."
     RECORDING_TOTALS = "RECORDING_TOTALS", "A closing record's totals are not the sums of what it closes."
+    RECORDING_JSON_DIFFERS = (
+        "RECORDING_JSON_DIFFERS",
+        "recording.json, which is derived and no evidence, is not what the journal makes of it, or is absent.",
+    )
     RECORDING_EMPTY = "RECORDING_EMPTY", "A recording ended before anything of it was on flash."
     RECOVERED = "RECOVERED", "A recording was cut off and sealed at the next start, as it lay."
     GAP = "GAP", "Frames that the camera could not keep, as it says itself."
@@ -102,6 +110,10 @@ class Code(StrEnum):
     FRAGMENT_DISAGREES = "FRAGMENT_DISAGREES", "A fragment says other times or counts than its checkpoint."
     FRAGMENT_COUNT = "FRAGMENT_COUNT", "A segment record's counts are not those of its checkpoints or fragments."
     UNSIGNED_BYTES = "UNSIGNED_BYTES", "Bytes behind the last checkpoint: not signed, or signed only at recovery."
+    FOLDER_NOT_PLAIN = (
+        "FOLDER_NOT_PLAIN",
+        "journal, recordings or device is a link or no folder; nothing in it was looked at.",
+    )
     FILE_NAME = "FILE_NAME", "A record names a file in a way that could lead elsewhere; it was not opened."
     FILE_UNKNOWN = "FILE_UNKNOWN", "A file that no record names."
     FILE_UNREADABLE = "FILE_UNREADABLE", "A file could not be read to its end."
