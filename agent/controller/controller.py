@@ -49,6 +49,9 @@ _ALARMING = (Indication.FAULT, Indication.RECORDING_UNSAFE)
 STOP_TIMEOUT_NS = 20 * NS_PER_S
 """How long the end waits for flash; below the service manager's own timeout."""
 
+PRESS_KEPT_S = 120
+"""How long a press waits for a camera that is not there."""
+
 HUNG_FACTOR = 5
 """A camera silent for this many times stall_ms, without its session having ended, hangs where no error can reach."""
 
@@ -151,7 +154,7 @@ class _Step:
                     self._stop("button", gesture.at_ns)
                     self.effects.append(Play(Cue.STOP))
                 elif self.state.pending is not None:
-                    self._update(pending=None)
+                    self._drop(self.state.pending)
                     self.effects.append(Play(Cue.STOP))
             case GestureKind.SINGLE:
                 if active is not None and self.settings.gestures.single_press_marks:
@@ -220,13 +223,18 @@ class _Step:
         if pending is None:
             return
         age_ns = self.now_ns - pending.trigger_ns
-        if age_ns <= self.settings.recording.resume_within_s * NS_PER_S:
+        limit_s = self.settings.recording.resume_within_s
+        if pending.source != "resume":
+            limit_s = max(limit_s, PRESS_KEPT_S)
+        if age_ns <= limit_s * NS_PER_S:
             self._begin(pending)
         else:
-            # Hours later nobody expects a camera to begin filming by itself.
-            self._update(pending=None)
-            dropped = {"source": pending.source, "trigger_boottime_ns": pending.trigger_ns}
-            self.effects.append(JournalRecord("trigger-dropped", dropped))
+            self._drop(pending)  # hours later nobody expects a camera to begin filming by itself
+
+    def _drop(self, pending: PendingStart) -> None:
+        self._update(pending=None)
+        fields = {"source": pending.source, "trigger_boottime_ns": pending.trigger_ns}
+        self.effects.append(JournalRecord("trigger-dropped", fields))
 
     def _stream_ended(self, message: str, last_frame_ns: int | None) -> None:
         active = self.state.active

@@ -65,6 +65,10 @@ class LogThread(logging.Handler):
         except queue.Full:
             self._dropped += 1
 
+    def drained(self) -> None:
+        """Wait until all that was handed over so far is written."""
+        self._lines.join()
+
     def close(self) -> None:
         """Give what is waiting a moment to be written; a reader that does not read holds up nobody's end."""
         with suppress(queue.Full):
@@ -78,6 +82,7 @@ class LogThread(logging.Handler):
             with suppress(OSError, ValueError):  # nobody reads any more: there is nowhere left to say so
                 self._stream.write(line + "\n")
                 self._stream.flush()
+            self._lines.task_done()
 
 
 def configure_logs(stream: TextIO | None = None, *, journald: bool = False) -> LogThread:

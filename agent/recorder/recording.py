@@ -70,6 +70,7 @@ class RecordingWriter:
         self._written: list[tuple[GopRead, dict[str, Any]]] = []
         self._appended = False
         self._last_read: GopRead | None = None
+        self._stopped = False
         self._closing = False
         self._closed_appended = False
         self._gap_pending: Gap | None = None
@@ -81,6 +82,12 @@ class RecordingWriter:
         """Journal something that happened to this recording (trigger, marker, stop)."""
         self._summary.add(type_, fields)
         self._journal.append(type_, recording_id=self.plan.recording_id, **fields)
+
+    def stop(self, stop_ns: int, reason: str) -> None:
+        """The last frame wanted is the last one captured at or before stop_ns."""
+        self.plan.cursor.stop_ns = stop_ns
+        self._stopped = True
+        self.note("stop", stop_boottime_ns=stop_ns, reason=reason)
 
     def step(self) -> bool:
         """Do the next piece of work. True when something became durable. Raises StorageError, EncoderError."""
@@ -125,7 +132,8 @@ class RecordingWriter:
         size_bytes = 0
         duration_90k = self._segment.duration_90k if self._segment else 0
         while (read := self.plan.cursor.read(reads[-1] if reads else None)) is not None:
-            if read.final and self._waits_for_audio(read):
+            # The cursor may know of a stop before its command is here; without its record nobody knew who ended it.
+            if read.final and (not self._stopped or self._waits_for_audio(read)):
                 break
             reads.append(read)
             if read.final:

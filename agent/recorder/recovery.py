@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.clock import NS_PER_S, Clock
+from agent.errors import StorageError
 from agent.media.mp4 import whole_fragments
 from agent.vault.filesystem import Filesystem
 from agent.vault.journal import Journal, chained_files
@@ -56,7 +57,13 @@ def recover(
         if not any(record.type == "recording-close" for record in records):
             if _ran_moments_ago(journal, records, clock, resume_within_s):
                 resume_from = recording_id
-            sealed = _seal(filesystem, layout, recording_id, records)
+            try:
+                sealed = _seal(filesystem, layout, recording_id, records)
+            except StorageError as error:
+                # One that cannot be read must not keep the camera from recording; the next start tries it again.
+                journal.append("fault", component="recovery", message=f"Recording {recording_id}: {error}")
+                journal.commit()
+                continue
             for type_, fields in sealed:
                 journal.append(type_, recording_id=recording_id, **fields)
             journal.commit()

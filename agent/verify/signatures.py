@@ -17,7 +17,7 @@ from agent.errors import CmsError, DeviceKeyError
 from agent.trust.certificates import check_chain, fingerprint_hex, fingerprint_text, parse_chain, public_key_der
 from agent.trust.cms import verify_detached
 from agent.vault.layout import CHAIN_NAME, ROOT_NAME, kept_chain_name
-from agent.verify.evidence_file import read_plain
+from agent.verify.evidence_file import is_refused_folder, read_plain
 from agent.verify.fields import FieldError, Fields
 from agent.verify.finding import Code, Findings
 from agent.verify.journal import JournalLine
@@ -124,6 +124,8 @@ class SignatureCheck:
 
     def _read(self, path: Path, *, required: bool) -> tuple[x509.Certificate, ...]:
         subject = f"device/{path.name}"
+        if is_refused_folder(self._device):
+            return ()  # is a finding of its own, and not one for each file
         try:
             data = read_plain(path, MAX_PEM_BYTES)
             with warnings.catch_warnings():

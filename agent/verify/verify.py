@@ -20,17 +20,17 @@ from agent.verify.evidence import Evidence, locate
 from agent.verify.evidence_file import (
     JOURNAL_NAME,
     SEGMENT_NAME,
-    is_plain_folder,
     names_in,
 )
 from agent.verify.fields import FieldError
 from agent.verify.finding import Code, Findings, Severity
-from agent.verify.folders import check_folder, check_unrecorded
+from agent.verify.folders import check_folder, check_refused, check_unrecorded
 from agent.verify.journal import JournalLine, JournalReader
 from agent.verify.media_thread import MediaThread
 from agent.verify.package import check_sums
 from agent.verify.recording import RecordingCheck, UnsafeNameError
 from agent.verify.report import CertificateReport, Report
+from agent.verify.runs import RunCheck
 from agent.verify.segments import MediaJob
 from agent.verify.signatures import SignatureCheck
 from agent.verify.times import TimeCheck
@@ -94,12 +94,15 @@ class _Verification:
         self._signatures = SignatureCheck(evidence.device, roots, self._findings)
         self._times = TimeCheck(self._findings)
         self._timestamps = TimestampCheck(tsa_roots, self._findings)
+        # Of an extract nothing is to be said: it ends where its recording does.
+        self._runs = None if evidence.is_package else RunCheck(self._findings)
         self._recordings: dict[str, RecordingCheck] = {}
         self._others: set[str] = set()
         self._unknown_types: dict[str, int] = {}
         self._ends = _Ends()
 
     def run(self) -> Report:
+        check_refused(self._evidence, self._findings)
         reader = JournalReader(self._evidence.journal, self._findings, extract=self._evidence.is_package)
         with self._media:
             for line in reader:
@@ -111,14 +114,14 @@ class _Verification:
         self._signatures.finish()
         self._timestamps.finish(self._recordings)
         self._finish_journal()
+        writing = self._journal_state() != self._journal_before
         self._check_coverage()
         for recording in self._recordings.values():
             self._check_closed(recording)
-            check_folder(self._evidence, recording, self._findings)
+            check_folder(self._evidence, recording, self._findings, writing=writing)
         if self._evidence.is_package:
             self._check_package()
         else:
-            writing = self._journal_state() != self._journal_before
             unrecorded = [name for name in self._folders if name not in self._recordings]
             check_unrecorded(unrecorded, self._findings, writing=writing)
         return self._report(reader)
@@ -142,7 +145,6 @@ class _Verification:
         return sum(
             (folder / name).lstat().st_size
             for folder in folders
-            if is_plain_folder(folder)
             for name in names_in(folder)
             if SEGMENT_NAME.fullmatch(name)
         )
@@ -153,6 +155,8 @@ class _Verification:
         self._ends.last = record
         self._ends.count += 1
         self._signatures.take(line)
+        if self._runs is not None:
+            self._runs.take(line)
         recording_id = record.fields.get("recording_id")
         try:
             self._times.take(line)
@@ -191,9 +195,8 @@ class _Verification:
         self._recordings[recording_id].take(record, ordinal)
 
     def _media_job(self, job: MediaJob) -> None:
-        folder = self._evidence.recording(job.recording_id)
-        if is_plain_folder(folder):  # a folder that is gone is one finding and not one for each file
-            self._media.put(job, folder / job.name)
+        if self._evidence.has_recording(job.recording_id):  # a folder that is gone is one finding, not one a file
+            self._media.put(job, self._evidence.recording(job.recording_id) / job.name)
 
     def _no_journal(self) -> None:
         if self._evidence.is_package or self._folders:
@@ -206,6 +209,8 @@ class _Verification:
             )
 
     def _finish_journal(self) -> None:
+        if self._runs is not None:
+            self._runs.finish()
         if self._unknown_types:
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self._unknown_types.items())[:20])
             self._findings.note(

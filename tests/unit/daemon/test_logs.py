@@ -6,13 +6,14 @@ import io
 import json
 import logging
 import shlex
+import threading
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.daemon.logs import LOG, KeyValueFormatter, configure_logs, log
+from agent.daemon.logs import LOG, KeyValueFormatter, LogThread, configure_logs, log
 
 
 class Output:
@@ -135,3 +136,27 @@ def test_configuring_twice_does_not_say_everything_twice(output: Output) -> None
         handler.close()
     assert output.text() == ""
     assert again.getvalue() == "info once\n"
+
+
+def test_a_reader_that_does_not_read_holds_up_nobody_and_what_is_lost_is_counted() -> None:
+    gate = threading.Event()
+    written: list[str] = []
+
+    class Stalled(io.StringIO):
+        def write(self, text: str) -> int:
+            assert gate.wait(20)
+            written.append(text)
+            return len(text)
+
+    handler = LogThread(Stalled(), capacity=10)
+    handler.setFormatter(KeyValueFormatter(journald=False))
+    for number in range(40):
+        handler.emit(logging.makeLogRecord({"msg": f"line-{number}", "levelname": "INFO"}))
+    gate.set()
+    handler.drained()
+    handler.emit(logging.makeLogRecord({"msg": "after", "levelname": "INFO"}))
+    handler.close()
+    assert "after" in written[-1]
+    (lost,) = (line for line in written if "log-lost" in line)
+    kept = [line for line in written if "line-" in line]
+    assert f"lines={40 - len(kept)}" in lost
