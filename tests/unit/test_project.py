@@ -263,8 +263,8 @@ def test_an_arrow_upwards_is_found(tmp_path: Path, line: str) -> None:
     for room in ("ring", "daemon"):
         (package / room).mkdir(parents=True)
         (package / room / "__init__.py").touch()
-    (package / "errors.py").touch()
-    (package / "ring" / "ring.py").write_text(f"from agent import __version__\nfrom agent.errors import X\n{line}\n")
+    (package / "media.py").touch()
+    (package / "ring" / "ring.py").write_text(f"from agent import __version__\nfrom agent.media import X\n{line}\n")
     assert [found.split(maxsplit=1)[1] for found in wrong_arrows(package, ALLOWED)] == ["ring -> daemon"]
 
 
