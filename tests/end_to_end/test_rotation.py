@@ -112,7 +112,7 @@ class Camera:
         opening = VaultOpening(LoadedSettings(self.settings, (), "0" * 64), files, self.clock, NobodyListens())
         try:
             recorder, _ = opening()
-            recorder.record("shutdown", reason="test")
+            recorder.end("test")
             recorder.step()
             recorder.close()
         finally:
@@ -376,7 +376,7 @@ def test_the_same_run_tries_again_after_a_storage_fault(camera: Camera) -> None:
     with pytest.raises(StorageError):
         opening()
     recorder, _ = opening()
-    recorder.record("shutdown", reason="test")
+    recorder.end("test")
     recorder.step()
     recorder.close()
     report = camera.verify()
