@@ -300,6 +300,7 @@ def test_nobody_takes_over_while_either_signer_is_busy(tmp_path: Path) -> None:
     assert promoted == []
     vault.signer.busy = False
     vault.record()
+    vault.shut_down()
     report = verify_path(vault.root, roots=[vault.identity.root])
     assert report.ok
     assert len(report.certificates) == 1
