@@ -53,7 +53,8 @@ def _rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
         megabytes = answer["buffer_bytes"] / 1e6
         yield (
             "buffer",
-            f"{answer['buffered_s']:.1f} s of {answer['pre_event_configured_s']} s asked, {megabytes:.1f} MB",
+            f"{answer['buffered_s']:.1f} s (at least {answer['pre_event_configured_s']} s asked, whole GOPs), "
+            f"{megabytes:.1f} MB",
         )
         yield "camera", f"{answer['camera']}, {answer['encoder']}"
     if answer["vault_free_bytes"] is not None:

@@ -18,6 +18,7 @@ from agent.errors import (
     EvidenceNotFound,
     StorageError,
     StoreError,
+    UsageError,
     VerificationFailed,
 )
 from agent.settings.schema import Settings, VaultSettings
@@ -121,7 +122,7 @@ class TestExport:
         assert export(vault.root, "latest", output) == 0
         assert packets(output) == 30
         before = output.read_bytes()
-        with pytest.raises(StorageError, match="already a file"):
+        with pytest.raises(UsageError, match="already a file"):
             export(vault.root, "latest", output)
         assert output.read_bytes() == before
 

@@ -161,7 +161,7 @@ COMBINATIONS = {
     "[camera]\nfps = 4\n[video]\ngop_ms = 200": (4, "expected video.gop_ms to be at least 250"),
     '[audio]\nsource = "camera"': (2, 'audio.source = "camera" with camera.backend = "picamera2" (the default); expected audio.source to be "alsa" or "none"'),  # noqa: E501
     '[audio]\nsource = "camera"\n[camera]\nbackend = "webcam"': (2, 'the backend "webcam" carries no sound'),
-    '[audio]\nsource = "none"\n[buffer]\naudio = true': (4, "buffer.audio = true with audio.source"),
+    '[audio]\nsource = "none"\n[buffer]\naudio = true': (4, "in your own file, beside source = "),
     "[gestures]\nhold_ms = 1000\ndouble_press_ms = 1000": (2, "expected gestures.hold_ms to be more than double_press_ms (1000)"),  # noqa: E501
     "[gestures]\ndouble_press_ms = 200\ndebounce_ms = 50": (2, "more than 200"),
     "[video]\ngop_ms = 2000\n[vault]\nsegment_s = 1": (2, "at most 1000"),
