@@ -143,7 +143,7 @@ def _add_settings_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_override,
         metavar="KEY=VALUE",
-        help="override one setting, e.g. --set camera.fps=15; repeatable",
+        help="override one setting, e.g. --set camera.fps=15; text needs no quotes; repeatable",
     )
 
 

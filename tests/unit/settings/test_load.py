@@ -349,6 +349,27 @@ def test_overrides_come_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ('"/x y"', "/x y"),
+        ("'/x'", "/x"),
+        ("/x", "/x"),
+        ('/a"b"', '/a"b"'),
+        ('/"', '/"'),
+        ('"/a\\tb"', "/a\tb"),
+        (r"'/a\tb'", r"/a\tb"),
+    ],
+)
+def test_quotes_around_an_override_are_those_of_toml(text: str, path: str) -> None:
+    assert load_settings(None, overrides={"vault.path": text}).settings.vault.path == Path(path)
+
+
+def test_quotes_around_text_are_no_part_of_it() -> None:
+    made = load_settings(None, overrides={"device.id": '"CAM-7"', "audio.source": "'none'"}).settings
+    assert (made.device.id, made.audio.source) == ("CAM-7", "none")
+
+
+@pytest.mark.parametrize(
     ("key", "text", "said"),
     [
         ("camera.fps", "fast", 'camera.fps = "fast"; expected a whole number of frames per second from 1 to 120'),
