@@ -158,7 +158,7 @@ class AlsaMicrophone:
             raise MicrophoneError(
                 f"The ALSA device {self._device} does not open with {self._wanted.channels} channel(s) at "
                 f"{self._wanted.sample_rate_hz} Hz ({error}); `arecord -L` lists the names for [audio] device "
-                '(prefer plughw: to hw:), or set audio.source = "none" and buffer.audio = false to record without sound.'
+                '(prefer plughw: to hw:), or set audio.source = "none" and buffer.audio = false to record without it.'
             ) from error
         self._format = self._source.format
         self._audio_clock = AudioClock(self._format.sample_rate_hz)
