@@ -27,7 +27,7 @@ def _value(value: Any) -> str:
 
 
 class KeyValueFormatter(logging.Formatter):
-    """With `journald` the line begins with its priority in angle brackets, sd-daemon(3), else with the wall time in UTC."""
+    """With `journald` the line begins with its priority in angle brackets, sd-daemon(3), else with the time in UTC."""
 
     def __init__(self, *, journald: bool) -> None:
         super().__init__()

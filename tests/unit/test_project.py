@@ -65,6 +65,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
         "media",
         "offload",
+        "panel",
         "settings",
         "trust",
         "vault",

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from agent.daemon.logs import LOG, KeyValueFormatter, LogThread, configure_logs, log
 
-
 TIME = r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z "
 
 
