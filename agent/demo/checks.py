@@ -126,28 +126,23 @@ def film_files(package: Path) -> list[Path]:
     return [package / "init.mp4", *sorted(package.glob("0*.m4s"))]
 
 
-def commands(package: Path, root: Path, scratch: Path, frames: int) -> Iterator[tuple[str, str]]:
-    """(comment, command) of the checks by hand. Each works from the working directory of now and stays in it.
+def run_check_script(script: Path) -> None:
+    """Run it as a person would. Raises DemoError with what it said when it does not find everything right."""
+    done = subprocess.run(["sh", str(script)], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    if done.returncode != 0:
+        raise DemoError(f"{script} does not accept the package:\n{done.stdout}{done.stderr}")
 
-    In parentheses, so that neither `cd` nor `exit` concerns the shell that they are pasted into.
-    """
+
+def commands(package: Path, script: Path) -> Iterator[tuple[str, str]]:
+    """(what it proves, command) of the checks by hand. Each works from the working directory of now and stays in it."""
+    # In parentheses, so that `cd` does not concern the shell that they are pasted into.
     inside = f"(cd {quoted(package)} &&\n"
-    content, root_there = (quoted(os.path.relpath(path, package)) for path in (scratch / _CONTENT_NAME, root))
-    yield "Nothing changed since it was packed.", f"{inside}  sha256sum -c SHA256SUMS)"
+    yield "The camera signed the log, all of it is there, and the video is the signed one:", f"sh {quoted(script)}"
+    yield "No accident since it was packed (whoever remakes SHA256SUMS passes):", f"{inside}  sha256sum -c SHA256SUMS)"
     yield (
-        'The camera signed each record of its log (one with "-": the next covers it).',
-        f"{inside}  cat journal/*.journal | while IFS=\"$(printf '\\t')\" read -r record sig; do\n"
-        f'    printf %s "$record" > {content}; [ "$sig" = - ] && continue\n'
-        f'    printf %s "$sig" | base64 -d | openssl cms -verify \\\n'
-        f"      {_CMS_OPTIONS} -content {content} \\\n"
-        f"      -certfile device/chain.pem -CAfile {root_there} \\\n"
-        "      -no-CApath -no-CAstore -out /dev/null || exit 1\n"
-        "  done)",
-    )
-    yield (
-        f"It plays, and has the {frames} frames that the signed log says.",
+        "How many frames can be read (whose they are is another question):",
         f"{inside}  cat init.mp4 0*.m4s | ffprobe -v error -select_streams v -count_packets \\\n"
-        f"    -show_entries stream=nb_read_packets -of csv=p=0 - | grep -x {frames})",
+        "    -show_entries stream=nb_read_packets -of csv=p=0 -)",
     )
 
 

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from agent.clock import NS_PER_MS, NS_PER_S, Clock
-from agent.demo.checks import check_signatures, check_sums, commands, probe_film, require_tools
+from agent.demo.check_script import write_check_script
+from agent.demo.checks import (
+    check_signatures,
+    check_sums,
+    commands,
+    probe_film,
+    require_tools,
+    run_check_script,
+)
 from agent.demo.interruption import Interruption
 from agent.demo.lights import LightsWatch
 from agent.demo.paths import quoted, shown
@@ -249,6 +257,9 @@ class Demonstration:
         counted = [stream.packets for stream in streams if stream.kind == "video"]
         if counted != [frames] or recording["frames"] != frames:
             raise DemoError(f"The signed log says {frames} frames, ffprobe counts {counted}.")
+        write_check_script(self._place.check_script)
+        run_check_script(self._place.check_script)
+        self._story.tell("", f"by {shown(self._place.check_script)}: the order of the log, and the video against it")
         if (self._source.no_sound is None) != any(stream.kind == "audio" for stream in streams):
             raise DemoError("ffprobe finds no sound in the recording, although the source has some.")
         return int(frames)
@@ -263,17 +274,20 @@ class Demonstration:
         self._story.tell("ended", "the daemon, told so by SIGTERM, with exit code 0")
 
     def _tell_what_to_do(self, package: Path, frames: int) -> None:
+        """Short, and the results last: the whole of it is to be seen on a terminal of 24 lines."""
         root = self._place.identity.bench_root
         story = self._story
         story.say()
-        story.show(shown(package), above="The evidence package", style="bold")
-        story.show(f"ffplay {quoted(self._place.film)}", above="Play it, or open that file in a browser", style="bold")
+        story.show(f"ffplay {quoted(self._place.film)}", above="Play it, or open that file in a browser:")
         verify = f"{_bodycam_shown()} verify --root {quoted(root)} \\\n    {quoted(package)}"
-        story.show(verify, above="Verify it with our verifier", style="bold")
-        story.say("Check it by hand, with nothing of ours. Each can be copied as it is:", style="bold")
+        story.show(verify, above="Verify the evidence package with our verifier:")
         story.say()
-        for comment, command in commands(package, root, self._place.folder, frames):
-            story.show(command, above=f"# {comment}")
+        story.say("Check it with nothing of ours:", style="bold")
+        for comment, command in commands(package, self._place.check_script):
+            story.show(command, above=f"# {comment}", style="dim")
+        story.say()
+        story.say(f"{shown(self._place.folder)} is made anew each time: then these commands no longer fit.")
+        story.say(f"{frames} frames recorded, offloaded and checked: nothing is wrong, none is missing.", style=GOOD)
 
     def _run_until(self, camera: CameraProcess, until_ns: int) -> None:
         """Let it record, and notice at once if the daemon does not."""

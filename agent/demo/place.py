@@ -83,6 +83,10 @@ class Place:
         return self.folder / "store"
 
     @property
+    def check_script(self) -> Path:
+        return self.folder / "check.sh"
+
+    @property
     def film(self) -> Path:
         return self.folder / "demo.mp4"
 

@@ -38,11 +38,10 @@ class Story:
         """A sentence between the events."""
         self._console.print(Text(text, style=style))
 
-    def show(self, command: str, *, above: str, style: str = "dim") -> None:
+    def show(self, command: str, *, above: str, style: str = "bold") -> None:
         """Something to be copied, under a line that says what it is: the story breaks no line of it."""
         self._console.print(Text(above, style=style), soft_wrap=True)
         self._console.print(Text(command, style="cyan"), soft_wrap=True)
-        self._console.print()
 
     @contextmanager
     def waiting(self, text: str) -> Iterator[Callable[[str], None]]:
