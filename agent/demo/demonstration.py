@@ -287,7 +287,7 @@ class Demonstration:
             story.show(command, above=f"# {comment}", style="dim")
         story.say()
         story.say(f"{shown(self._place.folder)} is made anew each time: then these commands no longer fit.")
-        story.say(f"{frames} frames recorded, offloaded and checked: nothing is wrong, none is missing.", style=GOOD)
+        story.say(f"{frames} frames recorded, offloaded and checked: they are what the camera signed.", style=GOOD)
 
     def _run_until(self, camera: CameraProcess, until_ns: int) -> None:
         """Let it record, and notice at once if the daemon does not."""
