@@ -140,15 +140,26 @@ def enroll(
     install: Annotated[Path | None, typer.Option(metavar="CHAIN.pem", help="Install what your CA issued.")] = None,
     root: Annotated[Path | None, typer.Option(metavar="ROOT.pem", help="With --install: the CA's root.")] = None,
     bench: Annotated[bool, typer.Option("--bench", help="Make a CA of its own, to try things out.")] = False,
+    recipients: Annotated[
+        bool | None,
+        typer.Option(
+            "--recipients/--no-recipients", help="Journal that evidence is encrypted as configured from now on, or not."
+        ),
+    ] = None,
     config: ConfigOption = None,
     profile: ProfileOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Give this camera its key and certificate."""
+    """Give this camera its key and certificate, or change whom it encrypts to."""
     from agent.cli.enroll import enroll as enroll_device
+    from agent.cli.enroll import enroll_recipients
 
-    settings = load(config, profile, overrides).settings
-    raise typer.Exit(enroll_device(settings, csr=csr, install=install, root=root, bench=bench))
+    loaded = load(config, profile, overrides)
+    if recipients is not None:
+        if bench or csr is not None or install is not None or root is not None:
+            raise typer.BadParameter("It stands alone.", param_hint="--recipients")
+        raise typer.Exit(enroll_recipients(loaded, wanted=recipients))
+    raise typer.Exit(enroll_device(loaded.settings, csr=csr, install=install, root=root, bench=bench))
 
 
 @app.command()

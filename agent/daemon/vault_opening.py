@@ -15,7 +15,9 @@ from pathlib import Path
 from agent import __version__
 from agent.clock import Clock
 from agent.daemon.logs import log
+from agent.encryption.recipients import Recipients
 from agent.errors import StorageError, StoreError
+from agent.recorder.enrolment import RECORD_TYPE, journalled_recipients, start_record
 from agent.recorder.receipts import check_receipt
 from agent.recorder.recorder import Recorder, RecorderListener
 from agent.recorder.recovery import Recovered, recover
@@ -54,7 +56,11 @@ def open_recorder(
     listener: RecorderListener,
     loaded: LoadedSettings,
 ) -> tuple[Recorder, Recovered]:
-    """Journal, recovery, recorder. Raises StorageError to be tried again, JournalError when a person has to look."""
+    """Journal, recovery, recorder.
+
+    Raises StorageError to be tried again, JournalError when a person has to look, ConfigError when the vault is
+    enrolled to encrypt to other keys than the configuration's.
+    """
     settings = loaded.settings
     make_folders(filesystem, layout)
     journal = Journal(
@@ -81,6 +87,8 @@ def _use_journal(
     loaded: LoadedSettings,
 ) -> tuple[Recorder, Recovered]:
     settings = loaded.settings
+    recipients = settings.encryption.recipients
+    encryption = start_record(journalled_recipients(filesystem, layout), recipients)
     journal.append("boot", software="bodycam-agent", version=__version__, pid=os.getpid())
     journal.append(
         "config",
@@ -90,10 +98,21 @@ def _use_journal(
         pre_event_audio=settings.buffer.audio,
         segment_s=settings.vault.segment_s,
     )
+    journal.append(RECORD_TYPE, **encryption)
     journal.commit()
     recovered = recover(filesystem, layout, journal, clock, resume_within_s=settings.recording.resume_within_s)
     _take_queued_receipts(filesystem, layout, journal, settings.vault.receipt_queue_path)
-    return Recorder(filesystem, layout, journal, clock, listener, segment_s=settings.vault.segment_s), recovered
+    recorder = Recorder(
+        filesystem,
+        layout,
+        journal,
+        clock,
+        listener,
+        segment_s=settings.vault.segment_s,
+        recipients=Recipients(recipients) if recipients else None,
+        personal={"wearer": settings.device.wearer} if settings.device.wearer else None,
+    )
+    return recorder, recovered
 
 
 def _take_queued_receipts(filesystem: Filesystem, layout: VaultLayout, journal: Journal, folder: Path) -> None:
