@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-import typer
-
+from agent.cli.output import say
 from agent.errors import ConfigError
 from agent.settings.load import LoadedSettings
 from agent.settings.schema import Settings
@@ -54,62 +53,62 @@ def enroll(settings: Settings, *, csr: Path | None, install: Path | None, root: 
     if csr is not None:
         made = request_certificate(paths, device_id, read_hardware_serial(), csr, has_records=has_records)
         _say_key(paths, made)
-        typer.echo(f"Request for the department's CA: {csr}")
-        typer.echo("Send it to the CA; then run `bodycam enroll --install CHAIN.pem --root ROOT.pem` with its answer.")
+        say(f"Request for the department's CA: {csr}")
+        say("Send it to the CA; then run `bodycam enroll --install CHAIN.pem --root ROOT.pem` with its answer.")
         return 0
     if install is not None:
         made = install_chain(paths, install, root, now, has_records=has_records)
     else:
         made = enroll_bench(paths, device_id, read_hardware_serial(), now, has_records=has_records)
         _say_key(paths, made)
-        typer.echo(f"Bench CA (for trying out only, proves nothing): {paths.bench_root_key}")
+        say(f"Bench CA (for trying out only, proves nothing): {paths.bench_root_key}")
     _say_certificate(paths, made)
     return 0
 
 
-def enroll_recipients(loaded: LoadedSettings, *, wanted: bool) -> int:
+def enroll_recipients(loaded: LoadedSettings, *, wanted: bool, alone: bool = True) -> int:
     """Journal that the camera encrypts to the configuration's recipients from now on; returns 0.
 
     wanted: whether there should be any. It is asked so that neither can happen by a slip in the configuration.
-    Raises ConfigError when the configuration says otherwise, and what `re_enroll` raises.
+    alone: no key or certificate was asked for in the same breath. Raises ConfigError when the configuration says otherwise, and what `re_enroll` raises.
     """
     from agent.clock import SystemClock
     from agent.daemon.re_enrolment import re_enroll
     from agent.vault.filesystem import PosixFilesystem
 
     recipients = loaded.settings.encryption.recipients
+    if not alone:
+        raise ConfigError("Say `bodycam enroll --recipients` or --no-recipients by itself, after the rest is done.")
     if wanted and not recipients:
         raise ConfigError("The configuration's encryption.recipients are empty; write the keys there first.")
     if not wanted and recipients:
         raise ConfigError("The configuration still has encryption.recipients; take them out there first.")
     done = re_enroll(loaded, PosixFilesystem(), SystemClock())
-    typer.echo(f"Before: {', '.join(done.previous) or 'not encrypted'}")
+    say(f"Before: {', '.join(done.previous) or 'not encrypted'}")
     if done.recipients:
-        typer.echo(f"From now on recordings are encrypted to {', '.join(done.recipients)}.")
+        say(f"From now on recordings are encrypted to {', '.join(done.recipients)}.")
     else:
-        typer.echo("From now on recordings are NOT encrypted: whoever has the card can play them.")
-    typer.echo(f"Journalled as record {done.seq}, SHA-256 {done.sha256}.")
+        say("From now on recordings are NOT encrypted: whoever has the card can play them.")
+    say(f"Journalled as record {done.seq}, SHA-256 {done.sha256}.")
     return 0
 
 
 def _say_key(paths: IdentityPaths, made: Enrolment) -> None:
-    typer.echo(
-        f"Device key: {paths.key} ({'new' if made.key_is_new else 'already there, kept'}; software, can be copied)"
-    )
+    say(f"Device key: {paths.key} ({'new' if made.key_is_new else 'already there, kept'}; software, can be copied)")
 
 
 def _say_certificate(paths: IdentityPaths, made: Enrolment) -> None:
-    typer.echo(f"Certificate chain: {paths.chain}")
+    say(f"Certificate chain: {paths.chain}")
     if paths.root.exists():
         (root, *_) = load_chain(paths.root)
-        typer.echo(f"Root certificate: {paths.root}\n  SHA-256 fingerprint {fingerprint_text(root)}")
+        say(f"Root certificate: {paths.root}\n  SHA-256 fingerprint {fingerprint_text(root)}")
     else:
-        typer.echo("Root certificate: none was given, so the chain was checked only up to its last certificate.")
+        say("Root certificate: none was given, so the chain was checked only up to its last certificate.")
     if made.certificate is not None:
         certificate = made.certificate
-        typer.echo(
+        say(
             f"Device certificate: {certificate.subject.rfc4514_string()}, "
             f"valid {certificate.not_valid_before_utc:%Y-%m-%d} to {certificate.not_valid_after_utc:%Y-%m-%d}\n"
             f"  SHA-256 fingerprint {fingerprint_text(certificate)}"
         )
-    typer.echo("Write the fingerprints down apart from the camera: whoever examines its evidence compares them.")
+    say("Write the fingerprints down apart from the camera: whoever examines its evidence compares them.")

@@ -6,8 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-import typer
-
+from agent.cli.output import say
 from agent.errors import EvidenceDamagedError, EvidenceNotFound, StorageError, VerificationFailed
 from agent.media.mp4 import Mp4Error, walk, whole_fragments, whole_fragments_bytes
 from agent.settings.schema import Settings
@@ -46,14 +45,14 @@ def export(settings_or_vault: Settings | Path, recording: str, output: Path) -> 
             f"The joined file holds {frames} frames and the journal says {chosen.frames}; it was removed. "
             f"Run `bodycam verify {path}`."
         )
-    typer.echo(f"{output}: {output.stat().st_size} bytes, {frames} frames, as the journal says")
-    typer.echo(f"SHA-256 {sha256}")
+    say(f"{output}: {output.stat().st_size} bytes, {frames} frames, as the journal says")
+    say(f"SHA-256 {sha256}")
     for name in chosen.missing:
-        typer.echo(f"{name} was gone when the camera started again: its time is a hole in the video.")
+        say(f"{name} was gone when the camera started again: its time is a hole in the video.")
     if chosen.closed_at is None:
-        typer.echo("The recording is not closed: this is what its checkpoints vouch for so far.")
-    typer.echo("The hashes of the journal were compared; for signatures and origin run `bodycam verify`.")
-    typer.echo(f"Look at it with: ffprobe -hide_banner {output}   or   ffplay {output}")
+        say("The recording is not closed: this is what its checkpoints vouch for so far.")
+    say("The hashes of the journal were compared; for signatures and origin run `bodycam verify`.")
+    say(f"Look at it with: ffprobe -hide_banner {output}   or   ffplay {output}")
     return 0
 
 

@@ -1,14 +1,18 @@
-"""The `bodycam` command: which subcommands there are and what they take. What they do is in a file each."""
+"""The `bodycam` command: which subcommands there are and what they take. What they do is in a file each.
+
+argparse and not a command-line library: what the parser needs stays resident in the daemon, and such libraries cost it
+10 to 20 MB. Each command imports its own part when it runs.
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from agent import __version__
+from agent.cli.output import say
 from agent.errors import BodycamError
 from agent.settings.load import LoadedSettings, load_settings
 
@@ -18,190 +22,224 @@ Exit codes: 0 done · 1 evidence does not verify, or a check failed · 2 wrong u
 75 the vault is in use · 77 the key is missing or does not fit · 78 the configuration is wrong · 130 interrupted.
 """
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    help="The brain of a body-worn camera: pre-event buffer, crash-safe recording, evidence a stranger can check.",
-    epilog=EXIT_CODES,
-    rich_markup_mode=None,
-)
-
+DESCRIPTION = "The brain of a body-worn camera: pre-event buffer, crash-safe recording, evidence a stranger can check."
 DEFAULT_CONFIG = Path("/etc/bodycam/bodycam.toml")
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help=f"Configuration file; {DEFAULT_CONFIG} if it is there."),
-]
-ProfileOption = Annotated[
-    str | None,
-    typer.Option("--profile", "-p", help="Start from a profile: pi-zero-2w, pi-4-cm4, pi-5 or bench."),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override one setting, e.g. --set camera.fps=15. Repeatable."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Command = Callable[[argparse.Namespace], int]
 
 
-def load(config: Path | None, profile: str | None, overrides: list[str] | None) -> LoadedSettings:
-    """The settings a command works with. Raises ConfigError."""
-    pairs: dict[str, str] = {}
-    for text in overrides or []:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"{text!r} is not KEY=VALUE.", param_hint="--set")
-        pairs[key.strip()] = value.strip()
-    if config is None and profile is None and DEFAULT_CONFIG.is_file():
+def build_parser() -> argparse.ArgumentParser:
+    """Every subcommand and option."""
+    parser = argparse.ArgumentParser(
+        prog="bodycam",
+        description=DESCRIPTION,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(
+        name: str, command: Command, text: str, more: str = "", *, settings: bool = True
+    ) -> argparse.ArgumentParser:
+        made = commands.add_parser(
+            name, help=text, description=f"{text} {more}".strip(), epilog=EXIT_CODES, allow_abbrev=False
+        )
+        made.set_defaults(command=command)
+        if settings:
+            _add_settings_options(made)
+        return made
+
+    run = add("run", _run, "Run the camera in the foreground, until SIGTERM or Ctrl-C.")
+    run.add_argument("--journald", action="store_true", help="begin log lines with a priority, as journald reads it")
+
+    demo = add("demo", _demo, "Show all of it here: press the (virtual) pin, record, verify.", settings=False)
+    demo.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=8,
+        help="how long to record, from the press that starts to the hold that stops",
+    )
+    demo.add_argument("--source", default="", help="a video file, /dev/videoN, or synthetic; real footage by default")
+    demo.add_argument("--folder", type=Path, default=Path("build/demo"), help="where its files go; made anew each time")
+
+    status = add("status", _status, "Ask the running camera how it is.")
+    _add_json_option(status)
+
+    verify = add(
+        "verify",
+        _verify,
+        "Check that evidence is complete, unchanged and from that camera.",
+        "It needs nothing but the files.",
+        settings=False,
+    )
+    verify.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="vaults or evidence packages")
+    verify.add_argument(
+        "--root", type=Path, metavar="ROOT.pem", help="the CA you trust; without it the origin stays open"
+    )
+    _add_identity_option(verify, "look into encrypted segments, too")
+    _add_json_option(verify)
+
+    export = add("export", _export, "Join a recording into one MP4 without re-encoding anything.")
+    export.add_argument("recording", help="id of a recording, the beginning of one, or latest")
+    export.add_argument("--output", "-o", type=Path, metavar="FILE.mp4", required=True, help="the file to make")
+    export.add_argument(
+        "--from", type=Path, dest="vault", metavar="FOLDER", help="a vault or package; the configured vault if left"
+    )
+    _add_identity_option(export, "the key that opens encrypted recordings")
+
+    enroll = add("enroll", _enroll, "Give this camera its key and certificate, or change whom it encrypts to.")
+    enroll.add_argument("--csr", type=Path, metavar="FILE", help="make a key and a request for your CA")
+    enroll.add_argument("--install", type=Path, metavar="CHAIN.pem", help="install what your CA issued")
+    enroll.add_argument("--root", type=Path, metavar="ROOT.pem", help="with --install: the CA's root")
+    enroll.add_argument("--bench", action="store_true", help="make a CA of its own, to try things out")
+    enroll.add_argument(
+        "--recipients",
+        action=argparse.BooleanOptionalAction,
+        help="journal that evidence is encrypted to the configuration's keys from now on; with --no-, to none",
+    )
+
+    doctor = add(
+        "doctor",
+        _doctor,
+        "Check every part of this camera and say what to do.",
+        "Camera, encoder, microphone, GPIO, serial line, storage, clock and key.",
+    )
+    _add_json_option(doctor)
+
+    offload = add(
+        "offload",
+        _offload,
+        "Copy finished recordings to a store, and hand in its receipts.",
+        "Each file is read back and compared. Nothing is deleted.",
+    )
+    offload.add_argument("--to", type=Path, metavar="DIR", required=True, help="the folder store")
+    offload.add_argument("--once", action="store_true", help="offload what there is, then end")
+
+    add("version", _version, "Print the version.", settings=False)
+    return parser
+
+
+def _add_settings_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", "-c", type=Path, metavar="FILE", help=f"configuration file; {DEFAULT_CONFIG} if it is there"
+    )
+    parser.add_argument("--profile", "-p", help="start from a profile: pi-zero-2w, pi-4-cm4, pi-5 or bench")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        type=_override,
+        metavar="KEY=VALUE",
+        help="override one setting, e.g. --set camera.fps=15; repeatable",
+    )
+
+
+def _add_json_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", dest="as_json", action="store_true", help="print JSON for programs")
+
+
+def _add_identity_option(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--identity", type=Path, metavar="KEY.txt", help=f"{text}: a file from age-keygen")
+
+
+def _override(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key.strip(), value.strip()
+
+
+def _seconds(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 5 <= int(text) <= 600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of seconds from 5 to 600")
+    return int(text)
+
+
+def _load(arguments: argparse.Namespace) -> LoadedSettings:
+    config: Path | None = arguments.config
+    if config is None and arguments.profile is None and DEFAULT_CONFIG.is_file():
         config = DEFAULT_CONFIG
-    return load_settings(config, profile=profile, overrides=pairs)
+    return load_settings(config, profile=arguments.profile, overrides=dict(arguments.overrides))
 
 
-@app.command()
-def run(
-    config: ConfigOption = None,
-    profile: ProfileOption = None,
-    overrides: SetOption = None,
-    journald: Annotated[bool, typer.Option(help="Begin log lines with a priority, as journald reads it.")] = False,
-) -> None:
-    """Run the camera in the foreground, until SIGTERM or Ctrl-C."""
+def _run(arguments: argparse.Namespace) -> int:
     from agent.daemon.logs import configure_logs
     from agent.daemon.run import run_daemon
 
-    configure_logs(journald=journald)
-    raise typer.Exit(run_daemon(load(config, profile, overrides)))
+    configure_logs(journald=arguments.journald)
+    return run_daemon(_load(arguments))
 
 
-@app.command()
-def demo(
-    seconds: Annotated[
-        int, typer.Option(help="How long to record, from the press that starts to the hold that stops.", min=5, max=600)
-    ] = 8,
-    source: Annotated[
-        str, typer.Option(help="A video file, /dev/videoN, or `synthetic`; real footage with sound by default.")
-    ] = "",
-    folder: Annotated[Path, typer.Option(help="Where the demonstration's files go; made anew each time.")] = Path(
-        "build/demo"
-    ),
-) -> None:
-    """Show all of it here: press the (virtual) pin, record, verify."""
-    from agent.cli.demo import demo as demonstrate
+def _demo(arguments: argparse.Namespace) -> int:
+    from agent.cli.demo import demo
 
-    raise typer.Exit(demonstrate(seconds=seconds, source=source, folder=folder))
+    return demo(seconds=arguments.seconds, source=arguments.source, folder=arguments.folder)
 
 
-@app.command()
-def status(
-    config: ConfigOption = None, profile: ProfileOption = None, overrides: SetOption = None, as_json: JsonOption = False
-) -> None:
-    """Ask the running camera how it is."""
-    from agent.cli.status import status as show_status
+def _status(arguments: argparse.Namespace) -> int:
+    from agent.cli.status import status
 
-    raise typer.Exit(show_status(load(config, profile, overrides).settings, as_json=as_json))
+    return status(_load(arguments).settings, as_json=arguments.as_json)
 
 
-@app.command()
-def verify(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Vaults or evidence packages.")],
-    root: Annotated[
-        Path | None, typer.Option(metavar="ROOT.pem", help="The CA you trust; without it the origin stays open.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Check that evidence is complete, unchanged and from that camera.
+def _verify(arguments: argparse.Namespace) -> int:
+    from agent.cli.verify import verify
 
-    It needs nothing but the files.
-    """
-    from agent.cli.verify import verify as verify_paths
-
-    raise typer.Exit(verify_paths(paths, root=root, as_json=as_json))
+    return verify(arguments.paths, root=arguments.root, identity=arguments.identity, as_json=arguments.as_json)
 
 
-@app.command()
-def export(
-    recording: Annotated[str, typer.Argument(help="Id of a recording, the beginning of one, or `latest`.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.mp4", help="The file to make.")],
-    vault: Annotated[
-        Path | None, typer.Option("--from", metavar="FOLDER", help="A vault or package; the configured vault if left.")
-    ] = None,
-    config: ConfigOption = None,
-    profile: ProfileOption = None,
-    overrides: SetOption = None,
-) -> None:
-    """Join a recording into one MP4 without re-encoding anything."""
-    from agent.cli.export import export as export_recording
+def _export(arguments: argparse.Namespace) -> int:
+    from agent.cli.export import export
 
-    folder = vault if vault is not None else load(config, profile, overrides).settings.vault.path
-    raise typer.Exit(export_recording(folder, recording, output))
+    vault: Path | None = arguments.vault
+    folder = _load(arguments).settings.vault.path if vault is None else vault
+    return export(folder, arguments.recording, arguments.output, identity=arguments.identity)
 
 
-@app.command()
-def enroll(
-    csr: Annotated[Path | None, typer.Option(metavar="FILE", help="Make a key and a request for your CA.")] = None,
-    install: Annotated[Path | None, typer.Option(metavar="CHAIN.pem", help="Install what your CA issued.")] = None,
-    root: Annotated[Path | None, typer.Option(metavar="ROOT.pem", help="With --install: the CA's root.")] = None,
-    bench: Annotated[bool, typer.Option("--bench", help="Make a CA of its own, to try things out.")] = False,
-    recipients: Annotated[
-        bool | None,
-        typer.Option(
-            "--recipients/--no-recipients", help="Journal that evidence is encrypted as configured from now on, or not."
-        ),
-    ] = None,
-    config: ConfigOption = None,
-    profile: ProfileOption = None,
-    overrides: SetOption = None,
-) -> None:
-    """Give this camera its key and certificate, or change whom it encrypts to."""
-    from agent.cli.enroll import enroll as enroll_device
-    from agent.cli.enroll import enroll_recipients
+def _enroll(arguments: argparse.Namespace) -> int:
+    from agent.cli.enroll import enroll, enroll_recipients
 
-    loaded = load(config, profile, overrides)
-    if recipients is not None:
-        if bench or csr is not None or install is not None or root is not None:
-            raise typer.BadParameter("It stands alone.", param_hint="--recipients")
-        raise typer.Exit(enroll_recipients(loaded, wanted=recipients))
-    raise typer.Exit(enroll_device(loaded.settings, csr=csr, install=install, root=root, bench=bench))
+    loaded = _load(arguments)
+    if arguments.recipients is not None:
+        identity = (arguments.csr, arguments.install, arguments.root, arguments.bench or None)
+        return enroll_recipients(loaded, wanted=arguments.recipients, alone=not any(identity))
+    return enroll(
+        loaded.settings,
+        csr=arguments.csr,
+        install=arguments.install,
+        root=arguments.root,
+        bench=arguments.bench,
+    )
 
 
-@app.command()
-def doctor(
-    config: ConfigOption = None, profile: ProfileOption = None, overrides: SetOption = None, as_json: JsonOption = False
-) -> None:
-    """Check every part of this camera and say what to do.
+def _doctor(arguments: argparse.Namespace) -> int:
+    from agent.cli.doctor import doctor
 
-    Camera, encoder, microphone, GPIO, serial line, storage, clock and key.
-    """
-    from agent.cli.doctor import doctor as examine
-
-    raise typer.Exit(examine(load(config, profile, overrides).settings, as_json=as_json))
+    return doctor(_load(arguments).settings, as_json=arguments.as_json)
 
 
-@app.command()
-def offload(
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder store.")],
-    once: Annotated[bool, typer.Option("--once", help="Offload what there is, then end.")] = False,
-    config: ConfigOption = None,
-    profile: ProfileOption = None,
-    overrides: SetOption = None,
-) -> None:
-    """Copy finished recordings to a store, and hand in its receipts.
+def _offload(arguments: argparse.Namespace) -> int:
+    from agent.cli.offload import offload
 
-    Each file is read back and compared. Nothing is deleted.
-    """
-    from agent.cli.offload import offload as offload_recordings
-
-    raise typer.Exit(offload_recordings(load(config, profile, overrides).settings, to=to, once=once))
+    return offload(_load(arguments).settings, to=arguments.to, once=arguments.once)
 
 
-@app.command()
-def version() -> None:
-    """Print the version."""
-    typer.echo(__version__)
+def _version(arguments: argparse.Namespace) -> int:
+    del arguments
+    say(__version__)
+    return 0
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Entry point: errors meant for people become one paragraph on standard error and their exit code."""
+    arguments = build_parser().parse_args(argv if argv is not None else sys.argv[1:] or ["--help"])
     try:
-        app()
+        command: Command = arguments.command
+        raise SystemExit(command(arguments))
     except BodycamError as error:
         sys.stderr.write(f"bodycam: {error}\n")
         raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import typer
-
+from agent.cli.output import say
 from agent.clock import SystemClock
 from agent.control.client import ControlClient
 from agent.errors import ConfigError
@@ -67,29 +66,29 @@ class _Lines:
         """Say that an object is in the store."""
         if step.recording_id != self._recording_id:
             self._recording_id = step.recording_id
-            typer.echo(f"{step.recording_id} ({step.all_bytes / 1e6:.1f} MB)")
+            say(f"{step.recording_id} ({step.all_bytes / 1e6:.1f} MB)")
         share = 100 * step.done_bytes // step.all_bytes if step.all_bytes else 100
-        typer.echo(f"  {share:3d} %  {step.item.name}  {step.item.bytes} bytes, read back and equal")
+        say(f"  {share:3d} %  {step.item.name}  {step.item.bytes} bytes, read back and equal")
 
 
 def _say(report: OffloadReport, settings: Settings, to: Path) -> None:
     for warning in report.warnings:
-        typer.echo(warning)
+        say(warning)
     for recording_id, sentence in report.waiting:
-        typer.echo(f"{recording_id} stays for now: {sentence}.")
+        say(f"{recording_id} stays for now: {sentence}.")
     for recording_id, sentence in report.refused:
-        typer.echo(f"{recording_id} was REFUSED: {sentence}")
+        say(f"{recording_id} was REFUSED: {sentence}")
     if any(item.read_back == "buffered" for receipt in report.receipts for item in receipt.objects):
-        typer.echo(_BUFFERED)
+        say(_BUFFERED)
     if report.queued:
-        typer.echo(
+        say(
             f"{len(report.queued)} receipt(s) wait in {settings.vault.receipt_queue_path} and are taken up when "
             "`bodycam run` starts."
         )
     handed = len(report.receipts) - len(report.queued)
     if handed:
-        typer.echo(f"{handed} receipt(s) were handed to the camera and are in its journal.")
-    typer.echo(
+        say(f"{handed} receipt(s) were handed to the camera and are in its journal.")
+    say(
         f"{len(report.receipts)} recording(s) copied to {to}, {report.already} had been before. Nothing was deleted "
         "from the camera."
     )

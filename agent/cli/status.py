@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agent.cli.output import say
 from agent.control.client import ControlClient
 from agent.settings.schema import Settings
 
@@ -30,7 +30,7 @@ def status(settings: Settings, *, as_json: bool) -> int:
     """Print what the daemon says of itself; returns 0. Raises ControlError when it does not run."""
     answer = ControlClient(settings.vault.socket_path).request({"command": "status"})
     if as_json:
-        typer.echo(json.dumps(answer, indent=2))
+        say(json.dumps(answer, indent=2))
         return 0
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ class ControlClient:
         """Send one request and return the reply without its `ok`."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(self._timeout_s)
+                # A socket with a timeout does not wait for a place in a full backlog, unix(7); the kernel's own does.
+                timeout = struct.pack("ll", int(self._timeout_s), int(self._timeout_s % 1 * 1e6))
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
                 connection.connect(str(self._path))
+                connection.settimeout(self._timeout_s)
                 with suppress(BrokenPipeError):  # refused at the door: why is said in an answer all the same
                     connection.sendall(encode(message))
                 line = LineReader(connection.recv).read()

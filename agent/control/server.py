@@ -123,7 +123,9 @@ class ControlServer:
             if handler is None:
                 known = ", ".join(sorted(self._handlers))
                 raise ControlError(f"There is no command {str(command)[:100]!r}; there are {known}.")
-            return {"ok": True, **handler(message)}
+            reply = {"ok": True, **handler(message)}
+            encode(reply)  # what cannot be said is a defect of the handler, too
+            return reply
         except BodycamError as error:
             return {"ok": False, "error": str(error)}
         except Exception as error:
@@ -133,8 +135,9 @@ class ControlServer:
 
     @staticmethod
     def _reply(connection: socket.socket, message: dict[str, Any]) -> None:
+        data = encode(message)
         try:
-            connection.sendall(encode(message))
+            connection.sendall(data)
         except OSError:
             return  # whoever asked is gone; there is nobody left to tell
 

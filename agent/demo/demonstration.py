@@ -342,7 +342,8 @@ def give_demonstration(*, seconds: int, source: str, folder: Path, story: Callab
 
 
 def _ms(duration_ns: int) -> str:
-    return f"{duration_ns / NS_PER_MS:.0f}" if duration_ns >= 10 * NS_PER_MS else f"{duration_ns / NS_PER_MS:.1f}"
+    duration_ms = duration_ns / NS_PER_MS
+    return f"{duration_ms:.0f}" if duration_ms >= 9.95 else f"{duration_ms:.1f}"
 
 
 def _short(fingerprint: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,23 +24,25 @@ def test_a_second_writer_is_refused_until_the_first_lets_go(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == [], "nothing needs to be written"
 
 
+HOLDER = """
+import sys
+from pathlib import Path
+from agent.vault.lock import VaultLock
+VaultLock(Path(sys.argv[1]))
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
 def test_the_lock_is_between_processes_and_goes_with_them(tmp_path: Path) -> None:
-    ready_read, ready_write = os.pipe()
-    go_read, go_write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        VaultLock(tmp_path)
-        os.write(ready_write, b"x")
-        os.read(go_read, 1)
-        os._exit(0)
-    assert os.read(ready_read, 1) == b"x"
-    with pytest.raises(VaultLockedError):
-        VaultLock(tmp_path)
-    os.write(go_write, b"x")
-    os.waitpid(child, 0)
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(VaultLockedError):
+            VaultLock(tmp_path)
+        holder.kill()
     VaultLock(tmp_path).release()
-    for descriptor in (ready_read, ready_write, go_read, go_write):
-        os.close(descriptor)
 
 
 def test_no_descriptor_is_left_behind_by_a_refusal(tmp_path: Path) -> None:
