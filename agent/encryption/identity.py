@@ -72,6 +72,7 @@ class Identities:
                 raise failure from None  # pyrage makes one sentence of whatever its reader raised
             # Its own errors in front of the payload are DecryptErrors; from there on a reader's, which are OSErrors.
             if isinstance(error, pyrage.DecryptError):
+                source.drain()
                 raise EncryptionError(f"It does not open with this identity ({error}).") from error
             why = str(error)
         source.drain()

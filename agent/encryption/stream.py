@@ -20,6 +20,9 @@ CHUNK_BYTES = 1 << 16
 CHUNK_OVERHEAD_BYTES = 16
 """The Poly1305 tag (RFC 8439) behind each chunk."""
 
+_NONCE_BYTES = 16
+_END_TIMEOUT_S = 5.0
+
 
 def whole_chunks(plain_bytes: int) -> int:
     """How many chunks age has given out after so many bytes of an unfinished file."""
@@ -30,28 +33,27 @@ class AgeStream:
     """See the module's text. Not safe to use from several threads."""
 
     def __init__(self, recipients: Sequence[Any]) -> None:
-        """recipients: pyrage's. Raises EncoderError."""
+        """recipients: pyrage's."""
         self._pipe = _Pipe()
         self.plain_bytes = 0
         """Plaintext taken so far."""
         self.cipher_bytes = 0
         """Ciphertext given out so far."""
-        thread = threading.Thread(
-            target=_encrypt, args=(self._pipe, list(recipients)), name="age", daemon=True
-        )  # it holds the pipe and not the stream, so that a stream that is dropped ends its thread
-        weakref.finalize(self, self._pipe.abandon)
+        self._header_bytes = 0
+        # The thread holds the pipe and not the stream, so that a stream that is dropped ends its thread.
+        thread = threading.Thread(target=_encrypt, args=(self._pipe, list(recipients)), name="age", daemon=True)
+        weakref.finalize(self, _end, self._pipe, thread)
         thread.start()
-        self._header = self._pipe.take()
-        self.header_bytes = len(self._header)
-        """What precedes the first chunk: age's header and the nonce."""
 
     def add(self, data: bytes | memoryview) -> bytes:
-        """The ciphertext that is complete with this plaintext, the header in front of the first. Raises EncoderError."""
+        """The ciphertext that is complete with this plaintext; age's header precedes the first. Raises EncoderError."""
         self.plain_bytes += len(data)
-        cipher = self._header + self._pipe.exchange(data)
-        self._header = b""
+        cipher = self._pipe.exchange(data)
+        if cipher and not self.cipher_bytes:
+            self._header_bytes = _header_bytes(cipher)
         self.cipher_bytes += len(cipher)
-        expected = self.header_bytes + whole_chunks(self.plain_bytes) * (CHUNK_BYTES + CHUNK_OVERHEAD_BYTES)
+        chunks = whole_chunks(self.plain_bytes)
+        expected = self._header_bytes + chunks * (CHUNK_BYTES + CHUNK_OVERHEAD_BYTES) if chunks else 0
         if self.cipher_bytes != expected:
             raise EncoderError(
                 f"age gave out {self.cipher_bytes} bytes for {self.plain_bytes} instead of {expected}; what is on "
@@ -61,14 +63,25 @@ class AgeStream:
 
     def finish(self) -> bytes:
         """The ciphertext that was still held back, with the mark that it is the last. Raises EncoderError."""
-        cipher = self._header + self._pipe.finish()
-        self._header = b""
+        cipher = self._pipe.finish()
         self.cipher_bytes += len(cipher)
         return cipher
 
-    def abandon(self) -> None:
-        """Let go of what is held back; the file ends where it is."""
-        self._pipe.abandon()
+
+def _header_bytes(cipher: bytes) -> int:
+    """What precedes the first chunk: text up to its MAC line, and the nonce of 16 bytes."""
+    mac = cipher.find(b"\n--- ")
+    end = cipher.find(b"\n", mac + 1)
+    if not cipher.startswith(b"age-encryption.org/v1\n") or mac < 0 or end < 0:
+        raise EncoderError("What age gave out does not begin with an age header; restart the agent.")
+    return end + 1 + _NONCE_BYTES
+
+
+def _end(pipe: _Pipe, thread: threading.Thread) -> None:
+    """Let age finish into nowhere. Waited for: a thread inside pyrage when Python goes down takes the process along."""
+    pipe.abandon()
+    if thread is not threading.current_thread():
+        thread.join(_END_TIMEOUT_S)
 
 
 def _encrypt(pipe: _Pipe, recipients: list[Any]) -> None:

@@ -12,10 +12,12 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from agent.encryption.identity import Identities
 from agent.media.units import VIDEO_TIMESCALE_90K
 from agent.trust.certificates import fingerprint_text
 from agent.vault.layout import RECORDING_JSON_NAME
 from agent.vault.record import Record
+from agent.verify.encryption import EncryptionCheck
 from agent.verify.evidence import Evidence, locate
 from agent.verify.evidence_file import (
     JOURNAL_NAME,
@@ -42,21 +44,26 @@ KNOWN_TYPES = frozenset(
     {
         "journal-open", "boot", "config", "clock", "ready", "trigger", "trigger-pending", "recording-open",
         "checkpoint", "segment", "gap", "marker", "stop", "recording-close", "records-lost", "fault", "fault-cleared",
-        "offload", "shutdown",
+        "offload", "shutdown", "encryption",
     }
 )  # fmt: skip
 
 
 def verify_path(
-    path: Path, *, roots: Sequence[x509.Certificate] | None = None, progress: Progress | None = None
+    path: Path,
+    *,
+    roots: Sequence[x509.Certificate] | None = None,
+    identities: Identities | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Check everything under `path`, a vault or an evidence package.
 
     roots: certificates the examiner trusts; None takes the one that lies in the evidence, which proves no origin.
+    identities: open encrypted segments and sealed fields; None checks them as they are.
     progress(done_bytes, all_bytes): called in another thread as media is hashed.
     Raises EvidenceNotFound when there is neither; whatever is wrong with what there is becomes findings.
     """
-    return _Verification(locate(path), roots, progress).run()
+    return _Verification(locate(path), roots, identities, progress).run()
 
 
 @dataclass(slots=True)
@@ -69,7 +76,13 @@ class _Ends:
 
 
 class _Verification:
-    def __init__(self, evidence: Evidence, roots: Sequence[x509.Certificate] | None, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        evidence: Evidence,
+        roots: Sequence[x509.Certificate] | None,
+        identities: Identities | None,
+        progress: Progress | None,
+    ) -> None:
         self._evidence = evidence
         self._findings = Findings()
         # Before the journal is read: a recording that begins in between is then not taken for an unknown one.
@@ -78,9 +91,10 @@ class _Verification:
         self._done_bytes = 0
         self._progress = progress
         self._all_bytes = self._media_bytes() if progress else 0
-        self._media = MediaThread(self._hashed, keep_sums=evidence.is_package)
+        self._media = MediaThread(self._hashed, keep_sums=evidence.is_package, identities=identities)
         self._signatures = SignatureCheck(evidence.device, roots, self._findings)
         self._times = TimeCheck(self._findings)
+        self._encryption = EncryptionCheck(identities, self._findings)
         self._recordings: dict[str, RecordingCheck] = {}
         self._others: set[str] = set()
         self._unknown_types: dict[str, int] = {}
@@ -96,6 +110,7 @@ class _Verification:
         if not reader.files:
             self._no_journal()
         self._signatures.finish()
+        self._encryption.finish()
         self._finish_journal()
         self._check_coverage()
         for recording in self._recordings.values():
@@ -153,6 +168,8 @@ class _Verification:
                 )
             if "recording_id" in record.fields:
                 self._take_recording(record, recording_id, line.ordinal)
+            looked_into = not self._evidence.is_package or recording_id == self._evidence.packaged_id
+            self._encryption.take(record, line.ordinal, looked_into=looked_into)
         except FieldError as error:
             code = Code.FILE_NAME if isinstance(error, UnsafeNameError) else Code.RECORD_INVALID
             self._findings.fail(

@@ -173,7 +173,7 @@ COMBINATIONS = {
     '[vault]\npath = "/v"\nreceipt_queue_path = "/v"': (3, "a path outside the vault /v"),
     f"[encryption]\nrecipients = ['{RECIPIENTS[0][:-1]}q']": (2, "q is no age public key (invalid Bech32 encoding)"),
     f"[encryption]\nrecipients = ['{RECIPIENTS[0]}', '{RECIPIENTS[0]}']": (2, "at most 8 keys, each of them once"),
-    "[device]\nwearer = 'Jane Doe'": (2, "expected device.wearer to be empty, because a name is journalled only sealed"),
+    "[device]\nwearer = 'Jane Doe'": (2, "expected device.wearer to be empty, because a name is journalled only"),
 }  # fmt: skip
 
 
