@@ -70,7 +70,8 @@ def enroll_recipients(loaded: LoadedSettings, *, wanted: bool, alone: bool = Tru
     """Journal that the camera encrypts to the configuration's recipients from now on; returns 0.
 
     wanted: whether there should be any. It is asked so that neither can happen by a slip in the configuration.
-    alone: no key or certificate was asked for in the same breath. Raises ConfigError when the configuration says otherwise, and what `re_enroll` raises.
+    alone: no key or certificate was asked for in the same breath. Raises ConfigError when the configuration says
+    otherwise, and what `re_enroll` raises.
     """
     from agent.clock import SystemClock
     from agent.daemon.re_enrolment import re_enroll

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from agent.encryption.identity import Identities
 from agent.errors import DeviceKeyError, EvidenceNotFound
 from agent.trust.certificates import load_chain
 from agent.verify.evidence import is_package
@@ -30,20 +31,22 @@ _VERDICTS = {
 }
 
 
-def verify(paths: Sequence[Path], *, root: Path | None, as_json: bool) -> int:
+def verify(paths: Sequence[Path], *, root: Path | None, as_json: bool, identity: Path | None = None) -> int:
     """Check each path and print what was found; returns 0 when nothing refutes the evidence, else 1.
 
     A path is a vault, an evidence package, or a store's folder with packages in it. root: PEM of the CA the examiner
-    trusts. Raises EvidenceNotFound when there is nothing to check at a path, or no certificate in `root`.
+    trusts. identity: an age identity file that opens encrypted segments. Raises EvidenceNotFound when there is nothing
+    to check at a path, or no certificate in `root`, EncryptionError when there is no identity in `identity`.
     """
     try:
         roots = load_chain(root) if root is not None else None
     except DeviceKeyError as error:
         raise EvidenceNotFound(f"The root certificate cannot be used: {error}") from error
+    identities = Identities.load(identity) if identity is not None else None
     reports = []
     console = Console(highlight=False, soft_wrap=False)
     for path in [found for named in paths for found in _expand(named)]:
-        report = _verify_one(path, roots, quiet=as_json)
+        report = _verify_one(path, roots, identities, quiet=as_json)
         reports.append(report)
         if not as_json:
             print_report(console, report)
@@ -74,16 +77,19 @@ def _expand(path: Path) -> Iterator[Path]:
     yield path
 
 
-def _verify_one(path: Path, roots: Sequence[x509.Certificate] | None, *, quiet: bool) -> Report:
+def _verify_one(
+    path: Path, roots: Sequence[x509.Certificate] | None, identities: Identities | None, *, quiet: bool
+) -> Report:
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
-        return verify_path(path, roots=roots)
+        return verify_path(path, roots=roots, identities=identities)
     columns = (TextColumn("Checking"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("")
         return verify_path(
             path,
             roots=roots,
+            identities=identities,
             progress=lambda done, total: progress.update(task, completed=done, total=max(done, total)),
         )
 
