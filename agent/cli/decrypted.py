@@ -24,7 +24,7 @@ def append_decrypted(target: BinaryIO, folder: Path, file: VouchedFile, identiti
         raise EvidenceDamagedError(f"{file.name} is not encrypted.")
     cipher = hashlib.sha256()
     start = target.tell()
-    plain = _Plain(target, file.plain.bytes, keep_rest=file.state == "recovered")
+    plain = _Plain(target, file.plain.bytes)
     unopened: EncryptionError | None = None
     try:
         identities.decrypt(_hashed(vouched_chunks(folder, file), cipher), plain.take)
@@ -39,7 +39,8 @@ def append_decrypted(target: BinaryIO, folder: Path, file: VouchedFile, identiti
         if file.plain.bytes == 0:
             return  # cut before even its header was whole: there is nothing in it
         raise EncryptionError(f"{file.name} is as it was signed. {unopened}")
-    if plain.vouched_sha256 != file.plain.sha256:
+    as_signed = plain.missing_bytes == 0 and plain.vouched_sha256 == file.plain.sha256
+    if not as_signed or (plain.rest_bytes and file.state != "recovered"):
         raise EvidenceDamagedError(
             f"What {folder / file.name} holds is not what the journal vouches for, so nothing was exported; run "
             "`bodycam verify --identity` to see where."
@@ -58,17 +59,20 @@ def _hashed(chunks: Iterator[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
 
 
 class _Plain:
-    def __init__(self, target: BinaryIO, vouched_bytes: int, *, keep_rest: bool) -> None:
+    def __init__(self, target: BinaryIO, vouched_bytes: int) -> None:
         self._target = target
-        self._left = vouched_bytes
-        self._keep_rest = keep_rest
+        self.missing_bytes = vouched_bytes
+        """How much of what is vouched for has not opened."""
         self._sha256 = hashlib.sha256()
+        self.rest_bytes = 0
+        """How much opened behind what is vouched for."""
 
     def take(self, data: bytes) -> None:
-        vouched = data[: self._left]
-        self._left -= len(vouched)
+        vouched = data[: self.missing_bytes]
+        self.missing_bytes -= len(vouched)
         self._sha256.update(vouched)
-        self._target.write(data if self._keep_rest else vouched)
+        self.rest_bytes += len(data) - len(vouched)
+        self._target.write(data)
 
     @property
     def vouched_sha256(self) -> str:

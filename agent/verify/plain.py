@@ -80,9 +80,11 @@ class _PlainReader:
         self._boxes = _Boxes()
         self._bytes = 0
         self._wrong: str | None = None
+        # What the camera was writing when power went lies behind the last checkpoint of a recovered file only.
+        self._may_go_on = job.state == "recovered"
 
     def take(self, data: bytes) -> None:
-        """The next plaintext; what lies behind the last checkpoint is not looked at."""
+        """The next plaintext."""
         view = memoryview(data)
         while view and self._borders and self._wrong is None:
             plain, checkpoint = self._borders[0]
@@ -94,6 +96,8 @@ class _PlainReader:
             if self._bytes == plain.bytes:
                 self._borders.popleft()
                 self._wrong = self._judged(plain, checkpoint)
+        if view and self._wrong is None and not self._may_go_on:
+            self._wrong = f"it goes on behind the {self._bytes} bytes that were signed"
 
     def _judged(self, plain: FileSum, checkpoint: Checkpoint | None) -> str | None:
         if self._sha256.hexdigest() != plain.sha256:

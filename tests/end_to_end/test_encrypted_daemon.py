@@ -95,8 +95,8 @@ def test_it_cannot_be_switched_off_in_silence(desk: Desk) -> None:
     clear = record(desk)
     assert list(desk.layout.recording(clear).glob("*.m4s"))
     assert list(desk.layout.recording(first).glob("*.m4s.age"))
-    said = [(entry["reason"], len(entry["recipients"])) for entry in desk.records("encryption")]
-    assert said == [("first", 1), ("re-enrolled", 1), ("unchanged", 1), ("re-enrolled", 0), ("unchanged", 0)]
+    reasons = [(entry["reason"], len(entry["recipients"])) for entry in desk.records("encryption")]
+    assert reasons == [("first", 1), ("re-enrolled", 1), ("unchanged", 1), ("re-enrolled", 0), ("unchanged", 0)]
     report = desk.bodycam("verify", str(desk.vault), "--root", str(desk.layout.root_certificate))
     assert report.returncode == 0, report.stdout
     assert report.stdout.count("ENCRYPTION_CHANGED") == 2

@@ -106,6 +106,10 @@ def test_decrypting_reads_all_and_passes_on_what_its_ends_raise() -> None:
     pieces = iter([cipher[:100_000], cipher[100_000:], b"behind", b"it"])
     assert EVIDENCE.identities.decrypt(pieces, lambda _: None) is not None
     assert list(pieces) == []
+    damaged = cipher[:1000] + b"x" + cipher[1001:]
+    pieces = iter([damaged[at : at + 1000] for at in range(0, len(damaged), 1000)])
+    assert EVIDENCE.identities.decrypt(pieces, lambda _: None) is not None
+    assert list(pieces) == []
 
     def full(_: bytes) -> None:
         raise OSError(28, "No space left on device")

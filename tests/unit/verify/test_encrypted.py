@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +13,13 @@ from typing import Any
 import pytest
 
 from agent.cli.export import export
+from agent.clock import NS_PER_MS
 from agent.encryption.identity import Identities
 from agent.encryption.recipients import Recipients
 from agent.errors import ConfigError, EncryptionError, EvidenceDamagedError
 from agent.media.mp4 import walk
 from agent.recorder.segment_body import EncryptedBody
+from agent.vault.record import Record, parse_line, sha256_hex
 from agent.verify.finding import Code
 from agent.verify.report import Report
 from agent.verify.verify import verify_path
@@ -23,7 +27,7 @@ from tests.support.evidence_key import EVIDENCE, EvidenceKey, opened, stock_age
 from tests.support.identity import BENCH_IDENTITY
 from tests.support.playback import journal_records, of_type, play, recording_bytes
 from tests.support.vault_builder import VaultBuilder
-from tests.unit.verify.tampering import fails, first, flip, forge, notes, verdicts, warns
+from tests.unit.verify.tampering import fails, first, flip, forge, index_of, lines_of, notes, verdicts, warns
 
 Documents = list[dict[str, Any]]
 
@@ -123,6 +127,68 @@ def test_a_camera_that_signs_other_content_than_it_encrypts_is_found_with_the_ke
     assert Code.PLAIN_HASH in fails(check(vault))
     if field in ("plain_sha256", "plain_bytes"):
         assert check(vault, None).ok  # nothing outside of the file contradicts it
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"plain_sha256": "0" * 64},
+        {"plain_bytes": 1_000_000},
+        {"plain_bytes": 130_000},
+    ],
+    ids=["hash", "more", "less"],
+)
+def test_records_that_agree_with_one_another_and_not_with_the_content(
+    vault: VaultBuilder, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    recording_id = vault.record(1, pad_bytes=150_000)
+    plain = opened(segments(vault, recording_id)[0].read_bytes())
+    if wrong.get("plain_bytes", 1_000_000) < len(plain):
+        wrong = {**wrong, "plain_sha256": hashlib.sha256(plain[: wrong["plain_bytes"]]).hexdigest()}
+
+    def edit(documents: Documents) -> None:
+        for type_ in ("checkpoint", "segment"):
+            first(documents, type_).update(wrong)
+
+    rewrite(vault, edit)
+    assert check(vault, None).ok
+    assert fails(check(vault)) == {Code.PLAIN_HASH}
+    with pytest.raises(EvidenceDamagedError, match="--identity"):
+        exported(vault, tmp_path)
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_file_that_holds_more_than_its_records_say(vault: VaultBuilder) -> None:
+    """The one place where a segment's record names more than its last checkpoint, left out of the record."""
+    vault.segment_s = 10
+    vault.restart()
+    running = vault.begin(pad_bytes=100_000)
+    vault.feed(running, 2)
+    vault.recorder.stop(running.number, stop_ns=running.next_ns - 1050 * NS_PER_MS, reason="button")
+    vault.work()
+    assert check(vault).ok
+    path = vault.layout.journal / "000002.journal"
+    (checkpoint,) = records(vault, "checkpoint")
+    said = {name: checkpoint[name] for name in ("plain_bytes", "plain_sha256")}
+    lines = lines_of(path)
+    at = index_of(path, "segment")
+    document = parse_line(lines[at][:-1]).fields | said
+    rewrite_from(path, at, document)
+    assert check(vault, None).ok
+    assert fails(check(vault)) == {Code.PLAIN_HASH}
+
+
+def rewrite_from(path: Path, at: int, document: dict[str, Any]) -> None:
+    """Put a record in a line's place and chain and sign the rest of the file anew."""
+    lines = lines_of(path)
+    documents = [document, *(parse_line(line[:-1]).fields for line in lines[at + 1 :])]
+    prev = str(document["prev"])
+    out = lines[:at]
+    for entry in documents:
+        data = json.dumps(entry | {"prev": prev}, separators=(",", ":")).encode()
+        prev = sha256_hex(data)
+        out.append(Record(data, BENCH_IDENTITY.record_signer.sign_record(data), {}).line())
+    path.write_bytes(b"".join(out))
 
 
 def test_records_of_a_file_that_disagree_are_found_without_the_key(vault: VaultBuilder) -> None:
@@ -293,15 +359,19 @@ def test_a_clear_segment_of_a_camera_that_encrypts_refutes(vault: VaultBuilder) 
     assert Code.RECORD_INVALID in fails(check(vault))
 
 
+def seal(vault: VaultBuilder, sealed: object) -> None:
+    rewrite(vault, lambda documents: first(documents, "recording-open").update(sealed=sealed))
+
+
 def test_sealed_fields_of_another_key_or_none_are_a_warning(vault: VaultBuilder) -> None:
     vault.record(2)
     other = Recipients([EvidenceKey.generate().recipient]).seal({"wearer": "John"})
     for sealed in (other, "no base64", base64.b64encode(b"x").decode()):
-        rewrite(vault, lambda documents, sealed=sealed: first(documents, "recording-open").update(sealed=sealed))
+        seal(vault, sealed)
         report = check(vault)
         assert report.ok
         assert warns(report) == {Code.IDENTITY}
-    rewrite(vault, lambda documents: first(documents, "recording-open").update(sealed=7))
+    seal(vault, 7)
     assert Code.RECORD_INVALID in fails(check(vault))
 
 
