@@ -86,6 +86,12 @@ class ControlError(BodycamError):
     exit_code = 69
 
 
+class TimestampError(BodycamError):
+    """No timestamp could be had, or what came is not one, or not the one that was asked for."""
+
+    exit_code = 69
+
+
 class StoreError(BodycamError):
     """The store refused an object or holds something else under its name."""
 

@@ -38,6 +38,7 @@ missing_debian_packages() {
     for package in age ffmpeg jq openssl; do
         command -v "$package" >/dev/null || echo "$package"
     done
+    command -v softhsm2-util >/dev/null || echo softhsm2
     [[ -n ${environment_stands:-} ]] && return
     if ! command -v "$python" >/dev/null; then
         [[ -n ${PYTHON:-} ]] || printf '%s\n' python3 python3-venv

@@ -35,7 +35,7 @@ class SlotPacer:
     """Deals out frame slots 0, 1, 2, … at `origin + slot / fps`, and counts those it had to leave out.
 
     A reader late by up to `buffers` slots still gets every one, each with its own time, as from a driver's queue; a
-    later one is moved on to the newest slot, and `missed` says how many were lost.
+    later one loses what a full queue would have lost, the oldest, and `missed` says how many.
     """
 
     def __init__(self, time_base: TimeBase, fps: float, buffers: int = DEFAULT_BUFFERS) -> None:
@@ -62,8 +62,9 @@ class SlotPacer:
         """Wait for the next slot; returns its number and its boot time in ns."""
         newest = int(self._since_origin_ns() // self._period_ns)
         if newest - self._slot > self._buffers:
-            self.missed += newest - self._slot
-            self._slot = newest
+            oldest = newest - self._buffers
+            self.missed += oldest - self._slot
+            self._slot = oldest
         slot, self._slot = self._slot, self._slot + 1
         due_ns = self.slot_ns(slot)
         self._time_base.clock.sleep_until_ns(due_ns)

@@ -10,13 +10,16 @@ from agent.errors import ConfigError
 from agent.settings.load import LoadedSettings
 from agent.settings.schema import Settings
 from agent.trust.certificates import fingerprint_text, load_chain
+from agent.trust.custody import KeyCustody
 from agent.trust.identity import (
+    Change,
     Enrolment,
     IdentityPaths,
     enroll_bench,
     install_chain,
     request_certificate,
 )
+from agent.trust.keystore import KeyStore
 from agent.vault.layout import VaultLayout
 
 HARDWARE_SERIAL_PATH = Path("/proc/device-tree/serial-number")
@@ -33,34 +36,59 @@ def read_hardware_serial(path: Path = HARDWARE_SERIAL_PATH) -> str | None:
     return serial[:64] or None
 
 
-def enroll(settings: Settings, *, csr: Path | None, install: Path | None, root: Path | None, bench: bool) -> int:
+def enroll(
+    settings: Settings,
+    *,
+    csr: Path | None,
+    install: Path | None,
+    root: Path | None,
+    bench: bool,
+    renew: bool = False,
+    rotate: bool = False,
+) -> int:
     """Make or install the device identity and say what was made; returns 0.
 
     `bench`: key and certificate under a CA made on the spot. `csr`: key and request file for the department's CA.
-    `install`: the chain that CA issued (PEM), with its `root` if wanted. Raises ConfigError unless exactly one of the
-    three is asked for, DeviceKeyError and StorageError from agent.trust.identity.
+    `install`: the chain that CA issued (PEM), with its `root` if wanted. `renew`, `rotate`: with one of the first two,
+    another certificate for an enrolled camera, for the same key or for a new one. Raises ConfigError for any other
+    combination, DeviceKeyError, SignerBusyError and StorageError from agent.trust.identity.
     """
-    if sum((bench, csr is not None, install is not None)) != 1 or (root is not None and install is None):
+    changes = [change for change, asked in ((Change.RENEW, renew), (Change.ROTATE, rotate)) if asked]
+    if (
+        sum((bench, csr is not None, install is not None)) != 1
+        or (root is not None and install is None)
+        or len(changes) > (install is None)
+    ):
         raise ConfigError(
             "Say one of: `bodycam enroll --bench` to try things out, `bodycam enroll --csr FILE` for a request to the "
-            "department's CA, `bodycam enroll --install CHAIN.pem [--root ROOT.pem]` for its answer."
+            "department's CA, `bodycam enroll --install CHAIN.pem [--root ROOT.pem]` for its answer. Add --renew "
+            "(same key) or --rotate (new key) to one of the first two for a camera that is enrolled already."
         )
+    change = changes[0] if changes else None
     layout = VaultLayout(settings.vault.path)
     paths = IdentityPaths(settings.vault.key_path, layout.chain, layout.root_certificate)
+    custody = KeyCustody(settings)
+    if change is not None and layout.chain.exists():
+        custody.settle(load_chain(layout.chain)[0])
     has_records = any(layout.journal.glob("*.journal"))
     now = datetime.now(UTC)
     device_id = settings.device.id
+    keys = custody.keys
     if csr is not None:
-        made = request_certificate(paths, device_id, read_hardware_serial(), csr, has_records=has_records)
-        _say_key(paths, made)
+        made = request_certificate(
+            paths, device_id, read_hardware_serial(), csr, has_records=has_records, keys=keys, change=change
+        )
+        _say_key(keys, made)
         say(f"Request for the department's CA: {csr}")
         say("Send it to the CA; then run `bodycam enroll --install CHAIN.pem --root ROOT.pem` with its answer.")
         return 0
     if install is not None:
-        made = install_chain(paths, install, root, now, has_records=has_records)
+        made = install_chain(paths, install, root, now, has_records=has_records, keys=keys)
     else:
-        made = enroll_bench(paths, device_id, read_hardware_serial(), now, has_records=has_records)
-        _say_key(paths, made)
+        made = enroll_bench(
+            paths, device_id, read_hardware_serial(), now, has_records=has_records, keys=keys, change=change
+        )
+        _say_key(keys, made)
         say(f"Bench CA (for trying out only, proves nothing): {paths.bench_root_key}")
     _say_certificate(paths, made)
     return 0
@@ -94,14 +122,19 @@ def enroll_recipients(loaded: LoadedSettings, *, wanted: bool, alone: bool = Tru
     return 0
 
 
-def _say_key(paths: IdentityPaths, made: Enrolment) -> None:
-    say(f"Device key: {paths.key} ({'new' if made.key_is_new else 'already there, kept'}; software, can be copied)")
+def _say_key(keys: KeyStore, made: Enrolment) -> None:
+    say(f"Device key, {'new' if made.key_is_new else 'already there, kept'}: {keys.place}")
 
 
 def _say_certificate(paths: IdentityPaths, made: Enrolment) -> None:
-    say(f"Certificate chain: {paths.chain}")
+    say(f"Certificate chain: {paths.next_chain if made.waits else paths.chain}")
+    if made.waits:
+        say(
+            "It takes over at the next start of `bodycam run`: the key before introduces it in the journal then, so "
+            "keep that key until `bodycam doctor` shows the new certificate."
+        )
     if paths.root.exists():
-        (root, *_) = load_chain(paths.root)
+        root = load_chain(paths.root)[-1]
         say(f"Root certificate: {paths.root}\n  SHA-256 fingerprint {fingerprint_text(root)}")
     else:
         say("Root certificate: none was given, so the chain was checked only up to its last certificate.")

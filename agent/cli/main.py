@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from agent import __version__
@@ -78,6 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--root", type=Path, metavar="ROOT.pem", help="the CA you trust; without it the origin stays open"
     )
     _add_identity_option(verify, "look into encrypted segments, too")
+    verify.add_argument(
+        "--tsa-root", type=Path, metavar="TSA.pem", help="the time authority's root; without it times stay open"
+    )
     _add_json_option(verify)
 
     export = add("export", _export, "Join a recording into one MP4 without re-encoding anything.")
@@ -98,6 +102,8 @@ def build_parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="journal that evidence is encrypted to the configuration's keys from now on; with --no-, to none",
     )
+    enroll.add_argument("--renew", action="store_true", help="with --csr: another certificate for the same key")
+    enroll.add_argument("--rotate", action="store_true", help="with --csr: a new key, and a certificate for it")
 
     doctor = add(
         "doctor",
@@ -115,6 +121,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     offload.add_argument("--to", type=Path, metavar="DIR", required=True, help="the folder store")
     offload.add_argument("--once", action="store_true", help="offload what there is, then end")
+
+    timestamp = add(
+        "timestamp",
+        _timestamp,
+        "Have the running camera's journal stamped by a time authority.",
+        "At once, and then every few minutes.",
+    )
+    timestamp.add_argument("--authority", metavar="URL", help="the RFC 3161 authority; time.authority_url if left")
+    timestamp.add_argument(
+        "--every", type=_interval, metavar="SECONDS", help="10 to 86400; time.timestamp_interval_s if left"
+    )
+    timestamp.add_argument("--once", action="store_true", help="take one, then end")
 
     add("version", _version, "Print the version.", settings=False)
     return parser
@@ -152,8 +170,16 @@ def _override(text: str) -> tuple[str, str]:
 
 
 def _seconds(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 5 <= int(text) <= 600:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of seconds from 5 to 600")
+    return _whole(text, 5, 600)
+
+
+def _interval(text: str) -> int:
+    return _whole(text, 10, 86_400)
+
+
+def _whole(text: str, low: int, high: int) -> int:
+    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of seconds from {low} to {high}")
     return int(text)
 
 
@@ -168,8 +194,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from agent.daemon.logs import configure_logs
     from agent.daemon.run import run_daemon
 
-    configure_logs(journald=arguments.journald)
-    return run_daemon(_load(arguments))
+    settings = _load(arguments)
+    with closing(configure_logs(journald=arguments.journald)):
+        return run_daemon(settings)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -187,7 +214,13 @@ def _status(arguments: argparse.Namespace) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     from agent.cli.verify import verify
 
-    return verify(arguments.paths, root=arguments.root, identity=arguments.identity, as_json=arguments.as_json)
+    return verify(
+        arguments.paths,
+        root=arguments.root,
+        tsa_root=arguments.tsa_root,
+        identity=arguments.identity,
+        as_json=arguments.as_json,
+    )
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -211,6 +244,8 @@ def _enroll(arguments: argparse.Namespace) -> int:
         install=arguments.install,
         root=arguments.root,
         bench=arguments.bench,
+        renew=arguments.renew,
+        rotate=arguments.rotate,
     )
 
 
@@ -224,6 +259,13 @@ def _offload(arguments: argparse.Namespace) -> int:
     from agent.cli.offload import offload
 
     return offload(_load(arguments).settings, to=arguments.to, once=arguments.once)
+
+
+def _timestamp(arguments: argparse.Namespace) -> int:
+    from agent.cli.timestamp import timestamp
+
+    settings = _load(arguments).settings
+    return timestamp(settings, authority=arguments.authority, every_s=arguments.every, once=arguments.once)
 
 
 def _version(arguments: argparse.Namespace) -> int:

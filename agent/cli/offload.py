@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.cli.output import say
+from agent.cli.timestamp import stamp_first
 from agent.clock import SystemClock
 from agent.control.client import ControlClient
 from agent.errors import ConfigError
@@ -29,6 +30,7 @@ def offload(settings: Settings, *, to: Path, once: bool) -> int:
     if not once:
         raise ConfigError("Say --once: offload copies what there is now and ends; run it again, or from a timer.")
     store = FolderStore(to)
+    stamp_first(settings)
     report = offload_once(
         settings.vault.path,
         store,

@@ -20,6 +20,7 @@ from agent.trust.certificates import load_chain
 from agent.verify.evidence import is_package
 from agent.verify.evidence_file import is_plain_folder
 from agent.verify.finding import Finding, Severity
+from agent.verify.interval import Interval, utc_json
 from agent.verify.report import RecordingReport, Report, Verdict
 from agent.verify.verify import verify_path
 
@@ -31,22 +32,31 @@ _VERDICTS = {
 }
 
 
-def verify(paths: Sequence[Path], *, root: Path | None, as_json: bool, identity: Path | None = None) -> int:
+def verify(
+    paths: Sequence[Path],
+    *,
+    root: Path | None,
+    tsa_root: Path | None = None,
+    identity: Path | None = None,
+    as_json: bool,
+) -> int:
     """Check each path and print what was found; returns 0 when nothing refutes the evidence, else 1.
 
     A path is a vault, an evidence package, or a store's folder with packages in it. root: PEM of the CA the examiner
-    trusts. identity: an age identity file that opens encrypted segments. Raises EvidenceNotFound when there is nothing
-    to check at a path, or no certificate in `root`, EncryptionError when there is no identity in `identity`.
+    trusts; tsa_root: of the time authority. identity: an age identity file that opens encrypted segments.
+    Raises EvidenceNotFound when there is nothing to check at a path, or no certificate in `root` or `tsa_root`,
+    EncryptionError when there is no identity in `identity`.
     """
     try:
         roots = load_chain(root) if root is not None else None
+        tsa_roots = load_chain(tsa_root) if tsa_root is not None else None
     except DeviceKeyError as error:
         raise EvidenceNotFound(f"The root certificate cannot be used: {error}") from error
     identities = Identities.load(identity) if identity is not None else None
     reports = []
     console = Console(highlight=False, soft_wrap=False)
     for path in [found for named in paths for found in _expand(named)]:
-        report = _verify_one(path, roots, identities, quiet=as_json)
+        report = _verify_one(path, roots, tsa_roots, identities, quiet=as_json)
         reports.append(report)
         if not as_json:
             print_report(console, report)
@@ -78,17 +88,23 @@ def _expand(path: Path) -> Iterator[Path]:
 
 
 def _verify_one(
-    path: Path, roots: Sequence[x509.Certificate] | None, identities: Identities | None, *, quiet: bool
+    path: Path,
+    roots: Sequence[x509.Certificate] | None,
+    tsa_roots: Sequence[x509.Certificate] | None,
+    identities: Identities | None,
+    *,
+    quiet: bool,
 ) -> Report:
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
-        return verify_path(path, roots=roots, identities=identities)
+        return verify_path(path, roots=roots, tsa_roots=tsa_roots, identities=identities)
     columns = (TextColumn("Checking"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("")
         return verify_path(
             path,
             roots=roots,
+            tsa_roots=tsa_roots,
             identities=identities,
             progress=lambda done, total: progress.update(task, completed=done, total=max(done, total)),
         )
@@ -143,7 +159,26 @@ def _print_recording(console: Console, recording: RecordingReport, findings: lis
         more.append(f"goes on from {recording.linked_from}")
     if more:
         console.print(Padding(escape("; ".join(more)), (0, 0, 0, 2), expand=False))
+    if recording.time is not None and (recording.time.before or recording.time.after):
+        console.print(Padding(escape(_trusted_time(recording.time)), (0, 0, 0, 2), expand=False))
     _print_findings(console, findings)
+
+
+def _trusted_time(time: Interval) -> str:
+    parts = []
+    if time.before is not None:
+        parts.append(f"written not before {utc_json(time.not_before_ns)} (timestamp in record {time.before.seq})")
+    if time.after is not None:
+        parts.append(f"existed by {utc_json(time.existed_by_ns)} (timestamp in record {time.after.seq})")
+    text = "; ".join(parts) + ("" if time.checked else "; the time authority was NOT checked")
+    if time.estimate is not None:
+        text += (
+            f"; estimated start {utc_json(time.estimate.start_utc_ns)}, give or take "
+            f"{time.estimate.uncertainty_ms / 1000:.1f} s ({time.estimate.basis} from timestamps and the camera's boot "
+            "clock; an estimate, no proof)"
+        )
+    clock = "unknown" if time.clock_uncertainty_ms is None else f"{time.clock_uncertainty_ms} ms"
+    return f"{text}; the camera's own clock: {time.clock_source[:40]}, uncertainty {clock}"
 
 
 def _print_findings(console: Console, findings: list[Finding]) -> None:

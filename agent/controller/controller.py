@@ -31,6 +31,7 @@ from agent.controller.events import (
     MicrophoneRestored,
     RecordingClosed,
     ResumeWanted,
+    SoundMissing,
     StorageFailed,
     StorageRestored,
     StreamEnded,
@@ -47,6 +48,9 @@ _ALARMING = (Indication.FAULT, Indication.RECORDING_UNSAFE)
 
 STOP_TIMEOUT_NS = 20 * NS_PER_S
 """How long the end waits for flash; below the service manager's own timeout."""
+
+PRESS_KEPT_S = 120
+"""How long a press waits for a camera that is not there."""
 
 HUNG_FACTOR = 5
 """A camera silent for this many times stall_ms, without its session having ended, hangs where no error can reach."""
@@ -92,6 +96,9 @@ class _Step:
             case MicrophoneRestored():
                 fields = {"component": "microphone", "message": "Sound reaches the encoder again."}
                 self.effects.append(JournalRecord("fault-cleared", fields))
+            case SoundMissing(from_ns, to_ns):
+                span = {"from_boottime_ns": from_ns, "to_boottime_ns": to_ns}
+                self.effects.append(JournalRecord("sound-missing", span))
             case ResumeWanted(linked_from):
                 self._start(self.now_ns, "resume", (), linked_from)
             case TerminationAsked():
@@ -147,7 +154,7 @@ class _Step:
                     self._stop("button", gesture.at_ns)
                     self.effects.append(Play(Cue.STOP))
                 elif self.state.pending is not None:
-                    self._update(pending=None)
+                    self._drop(self.state.pending)
                     self.effects.append(Play(Cue.STOP))
             case GestureKind.SINGLE:
                 if active is not None and self.settings.gestures.single_press_marks:
@@ -212,8 +219,22 @@ class _Step:
             )
         self._update(streaming=True, frames_fresh=True, ever_ready=True, camera_fault=None)
         self.effects.append(AnnounceReady())
-        if self.state.pending is not None:
-            self._begin(self.state.pending)
+        pending = self.state.pending
+        if pending is None:
+            return
+        age_ns = self.now_ns - pending.trigger_ns
+        limit_s = self.settings.recording.resume_within_s
+        if pending.source != "resume":
+            limit_s = max(limit_s, PRESS_KEPT_S)
+        if age_ns <= limit_s * NS_PER_S:
+            self._begin(pending)
+        else:
+            self._drop(pending)  # hours later nobody expects a camera to begin filming by itself
+
+    def _drop(self, pending: PendingStart) -> None:
+        self._update(pending=None)
+        fields = {"source": pending.source, "trigger_boottime_ns": pending.trigger_ns}
+        self.effects.append(JournalRecord("trigger-dropped", fields))
 
     def _stream_ended(self, message: str, last_frame_ns: int | None) -> None:
         active = self.state.active

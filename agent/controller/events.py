@@ -84,6 +84,14 @@ class MicrophoneRestored:
 
 
 @dataclass(frozen=True, slots=True)
+class SoundMissing:
+    """The microphone gave nothing for a while; silence stands in its place, from one boot time to the other."""
+
+    from_ns: int
+    to_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class ResumeWanted:
     """Start-up recovered a recording that was running moments ago; a linked one is to go on."""
 
@@ -107,6 +115,7 @@ Event = (
     | StorageRestored
     | MicrophoneFailed
     | MicrophoneRestored
+    | SoundMissing
     | ResumeWanted
     | TerminationAsked
 )

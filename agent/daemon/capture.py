@@ -1,4 +1,4 @@
-"""The capture thread: camera to encoder to ring, one session after another for as long as the daemon lives.
+"""The capture thread: camera to encoder to signer to ring, one session after another for as long as the daemon lives.
 
 Each session has its own encoder and ring. Errors of camera and encoder end a session, are told, and are tried again
 with growing pauses; nothing here decides what they mean for a recording.
@@ -13,6 +13,7 @@ from contextlib import suppress
 from agent.capture.camera import Camera
 from agent.capture.microphone import Microphone
 from agent.clock import NS_PER_S
+from agent.daemon.signed_ring import SignedRing
 from agent.daemon.sound import SoundThread
 from agent.encode.audio import AudioEncoder
 from agent.encode.video import VideoEncoder
@@ -22,6 +23,7 @@ from agent.recorder.fragment import MediaTracks
 from agent.recorder.plan import Stream
 from agent.ring.ring import PacketRing
 from agent.settings.schema import Settings
+from agent.signing.signer import StreamSigner
 
 FIRST_RETRY_S = 0.5
 RING_SLACK_NS = 2 * NS_PER_S
@@ -60,21 +62,28 @@ class CaptureThread:
         *,
         open_camera: Callable[[], Camera],
         open_microphone: Callable[[Camera], Microphone | None],
+        open_signer: Callable[[], StreamSigner | None],
         on_progress: Callable[[], None],
         on_started: Callable[[Stream], None],
         on_ended: Callable[[Stream | None, str], None],
         on_sound: Callable[[str | None], None],
+        on_silence: Callable[[int, int], None],
     ) -> None:
-        """on_sound(message): the microphone failed, or works again (None)."""
+        """open_signer: a new one for each session, None while there is no key.
+
+        on_sound(message): the microphone failed, or works again (None). on_silence: see SoundThread.
+        """
         self._settings = settings
         self._open_camera = open_camera
         self._open_microphone = open_microphone
+        self._open_signer = open_signer
         self._on_progress = on_progress
         self._on_started = on_started
         self._on_ended = on_ended
         self._on_sound = on_sound
+        self._on_silence = on_silence
         self._stopping = threading.Event()
-        self._keyframe_wanted = threading.Event()
+        self._keyframe_after_ns: int | None = None
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
         self._sound_failed = False
         self.failure: BaseException | None = None
@@ -94,9 +103,19 @@ class CaptureThread:
         """False once the thread has ended, which before `stop` only a defect makes it do."""
         return self._thread.is_alive()
 
-    def force_keyframe(self) -> None:
-        """Make the next frame a keyframe, so that the GOP in flight can be written at once."""
-        self._keyframe_wanted.set()
+    def force_keyframe(self, after_ns: int) -> None:
+        """Make the first frame captured after that time a keyframe: what is before it can then be written at once.
+
+        A frame that is being read at that moment was captured earlier, and would leave the newest ones to the next GOP.
+        """
+        self._keyframe_after_ns = after_ns
+
+    def _wants_keyframe(self, captured_ns: int) -> bool:
+        after_ns = self._keyframe_after_ns
+        if after_ns is None or captured_ns <= after_ns:
+            return False
+        self._keyframe_after_ns = None
+        return True
 
     def _run(self) -> None:
         retry_s = FIRST_RETRY_S
@@ -117,6 +136,7 @@ class CaptureThread:
         camera: Camera | None = None
         encoder: VideoEncoder | None = None
         sound: SoundThread | None = None
+        signed: SignedRing | None = None
         told = False
         try:
             camera = self._open_camera()
@@ -125,29 +145,29 @@ class CaptureThread:
             ring = make_ring(self._settings, camera_format.fps, self._on_progress)
             tracks = make_tracks(self._settings, encoder)
             stream = Stream(ring, tracks, camera.name, encoder.name)
+            signed = SignedRing(ring, self._open_signer)
             sound = self._start_sound(camera, stream)
             while not self._stopping.is_set():
                 frame = camera.read()
-                wanted = self._keyframe_wanted.is_set()
-                if wanted:
-                    self._keyframe_wanted.clear()
-                for packet in encoder.encode(frame, force_keyframe=wanted):
-                    ring.push_video(packet)
+                for packet in encoder.encode(frame, force_keyframe=self._wants_keyframe(frame.captured_ns)):
+                    signed.push_video(packet)
                 if not told and ring.newest_video_ns is not None:
                     told = True
                     self._on_started(stream)
             for packet in encoder.flush():
-                ring.push_video(packet)
+                signed.push_video(packet)
             self._on_ended(stream, "The agent is stopping.")
         except BodycamError as error:
-            if stream is not None and encoder is not None:
+            if signed is not None and encoder is not None:
                 with suppress(BodycamError):  # a broken encoder has nothing more to give
                     for packet in encoder.flush():
-                        stream.ring.push_video(packet)
+                        signed.push_video(packet)
             self._on_ended(stream if told else None, str(error))
         finally:
             if sound is not None:
                 sound.stop()
+            if signed is not None:
+                signed.close()
             if encoder is not None:
                 encoder.close()
             if camera is not None:
@@ -158,7 +178,12 @@ class CaptureThread:
         if stream.tracks.audio is None:
             return None
         sound = SoundThread(
-            self._settings, lambda: self._open_microphone(camera), stream.tracks.audio, stream.ring, self._sound_changed
+            self._settings,
+            lambda: self._open_microphone(camera),
+            stream.tracks.audio,
+            stream.ring,
+            self._sound_changed,
+            self._on_silence,
         )
         sound.start()
         return sound

@@ -33,6 +33,7 @@ from agent.controller.events import (
     MicrophoneRestored,
     RecordingClosed,
     ResumeWanted,
+    SoundMissing,
     StorageFailed,
     StorageRestored,
     StreamEnded,
@@ -48,6 +49,8 @@ from agent.recorder.recorder import Recorder
 from agent.recorder.recovery import Recovered
 from agent.settings.schema import Settings
 
+KEPT_IDS = 100
+"""A recording is linked to the one before, and finishing ones are few; what is longer past is in the journal."""
 TICK_NS = 100 * NS_PER_MS
 CLOCK_RECORD_NS = 300 * NS_PER_S
 CLOCK_STEP_NS = 500 * NS_PER_MS
@@ -92,7 +95,7 @@ class Daemon:
         clock: Clock,
         panel: PanelLike,
         *,
-        force_keyframe: Callable[[], None],
+        force_keyframe: Callable[[int], None],
         check_parts: Callable[[], None],
         read_button: Callable[[], bool | None],
     ) -> None:
@@ -138,10 +141,16 @@ class Daemon:
         self.note_fault("microphone", message)
         self._queue.put(MicrophoneRestored() if message is None else MicrophoneFailed(message))
 
+    def sound_missing(self, from_ns: int, to_ns: int) -> None:
+        """Silence stands in the sound where none was captured."""
+        self._queue.put(SoundMissing(from_ns, to_ns))
+
     def vault_opened(self, recovered: Recovered) -> None:
         """Start-up recovery is done."""
         for recording_id in recovered.recording_ids:
             log("recovered", recording=recording_id)
+        if recovered.ignored:
+            log("not-ours", level=logging.WARNING, names=list(recovered.ignored[:20]))
         if recovered.resume_from is not None:
             self._queue.put(ResumeWanted(recovered.resume_from))
 
@@ -283,7 +292,7 @@ class Daemon:
         stream = self._stream
         assert stream is not None
         # The keyframe ends the GOP in flight, so that all of the pre-event can become durable at once.
-        self._force_keyframe()
+        self._force_keyframe(effect.trigger_ns)
         pre_event_ns = self._settings.buffer.pre_event_s * NS_PER_S
         cursor = stream.ring.open_cursor(
             start_ns=effect.trigger_ns - pre_event_ns,
@@ -302,6 +311,8 @@ class Daemon:
         )
         self._plans[effect.number] = plan
         self._ids[effect.number] = plan.recording_id
+        self._ids.pop(effect.number - KEPT_IDS, None)
+        self._durable_fragments.pop(effect.number - KEPT_IDS, None)
         log(
             "recording",
             recording=plan.recording_id,
@@ -370,6 +381,7 @@ class Daemon:
             "buffered_s": None if stream is None else round(stream.ring.buffered_ns / NS_PER_S, 3),
             "buffer_bytes": None if stream is None else stream.ring.payload_bytes,
             "dropped_frames": None if stream is None else stream.ring.dropped_frames,
+            "missed_frames": None if stream is None else stream.ring.missed_frames,
             "camera": None if stream is None else stream.camera_name,
             "encoder": None if stream is None else stream.encoder_name,
             "faults": faults,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import queue
 import sys
+import threading
+from contextlib import suppress
 from typing import Any, TextIO
 
 LOG = logging.getLogger("bodycam")
@@ -35,13 +38,62 @@ class KeyValueFormatter(logging.Formatter):
         return f"<{_PRIORITY.get(record.levelno, 6)}>{line}" if self._journald else line
 
 
-def configure_logs(stream: TextIO | None = None, *, journald: bool = False) -> None:
-    """Send the agent's log to a stream, standard error by default."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+class LogThread(logging.Handler):
+    """Hands lines to a thread that writes them: whoever decides or films never waits for a reader of the log.
+
+    journald stalls when the card does. What does not fit into memory meanwhile is counted, and the count is a line.
+    """
+
+    def __init__(self, stream: TextIO, *, capacity: int = 1000) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: queue.Queue[str | None] = queue.Queue(capacity)
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._write, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Never blocks."""
+        try:
+            if self._dropped:
+                lost = logging.makeLogRecord(
+                    {"levelno": logging.WARNING, "levelname": "WARNING", "msg": f"log-lost lines={self._dropped}"}
+                )
+                self._lines.put_nowait(self.format(lost))
+                self._dropped = 0
+            self._lines.put_nowait(self.format(record))
+        except queue.Full:
+            self._dropped += 1
+
+    def drained(self) -> None:
+        """Wait until all that was handed over so far is written."""
+        self._lines.join()
+
+    def close(self) -> None:
+        """Give what is waiting a moment to be written; a reader that does not read holds up nobody's end."""
+        with suppress(queue.Full):
+            self._lines.put_nowait(None)
+        if self._thread is not threading.current_thread():
+            self._thread.join(1.0)
+        super().close()
+
+    def _write(self) -> None:
+        while (line := self._lines.get()) is not None:
+            with suppress(OSError, ValueError):  # nobody reads any more: there is nowhere left to say so
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            self._lines.task_done()
+
+
+def configure_logs(stream: TextIO | None = None, *, journald: bool = False) -> LogThread:
+    """Send the agent's log, that of cameras and panel included, to a stream; standard error by default."""
+    handler = LogThread(stream or sys.stderr)
     handler.setFormatter(KeyValueFormatter(journald=journald))
-    LOG.handlers[:] = [handler]
-    LOG.setLevel(logging.INFO)
-    LOG.propagate = False
+    for logger in (LOG, logging.getLogger("agent")):
+        logger.handlers[:] = [handler]
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+    return handler
 
 
 def log(event: str, level: int = logging.INFO, **fields: Any) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.clock import Clock
-from agent.daemon.vault_opening import load_signer, make_folders
+from agent.daemon.succession import DeviceKeys
+from agent.daemon.vault_opening import make_folders
 from agent.errors import DeviceKeyError
 from agent.recorder.enrolment import RECORD_TYPE, change_record, journalled_recipients
 from agent.recorder.recovery import recover
@@ -40,7 +41,8 @@ def re_enroll(loaded: LoadedSettings, filesystem: Filesystem, clock: Clock) -> R
     layout = VaultLayout(settings.vault.path)
     lock = VaultLock(layout.root)
     try:
-        signer = load_signer(loaded)
+        # The present key: one that waits to take over does so at the next start, introduced by this one.
+        signer = DeviceKeys(filesystem, settings).signer
         make_folders(filesystem, layout)
         journal = Journal(
             filesystem,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -19,17 +18,21 @@ from agent.controller.events import ButtonEdge, InputActivated, TerminationAsked
 from agent.daemon.capture import CaptureThread
 from agent.daemon.daemon import Daemon
 from agent.daemon.logs import log
+from agent.daemon.memory import bound_memory
 from agent.daemon.storage import StorageThread
+from agent.daemon.stream_signer import open_stream_signer
+from agent.daemon.timestamps import TimestampDesk
 from agent.daemon.vault_opening import VaultOpening
 from agent.errors import BodycamError, ControlError, PanelError
 from agent.panel.button import ButtonInput, open_trigger_inputs
 from agent.panel.panel import Panel
 from agent.panel.pin_socket import PinSocketServer
 from agent.panel.pins import open_pin_factory
-from agent.recorder.receipts import check_receipt
+from agent.recorder.receipts import check_receipt, is_written_down
 from agent.settings.load import LoadedSettings
 from agent.vault.filesystem import PosixFilesystem
 from agent.vault.layout import VaultLayout
+from agent.vault.lock import VaultLock
 
 RESTART_EXIT_CODE = 69
 RECEIPT_TIMEOUT_S = 25.0
@@ -37,8 +40,7 @@ RECEIPT_TIMEOUT_S = 25.0
 
 def run_daemon(loaded: LoadedSettings, clock: Clock | None = None) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code. Raises BodycamError when it cannot start or go on."""
-    # The buffer holds what nobody may read who has not been allowed to: no core file ever takes it to disk.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    bound_memory()
     # A press must not wait for the capture thread's turn to end: 5 ms a turn, CPython's default, adds up under load.
     sys.setswitchinterval(0.0005)
     with ExitStack() as stack:
@@ -51,6 +53,8 @@ class _Run:
         self._loaded = loaded
         self._layout = VaultLayout(settings.vault.path)
         self._filesystem = PosixFilesystem()
+        if self._layout.root.is_dir():
+            VaultLock(self._layout.root).release()  # said before another run's pins and camera are in anybody's way
         factory = open_pin_factory(settings.gpio, settings.profile)
         stack.callback(factory.close)
         self._panel = stack.enter_context(Panel(settings.gpio, settings.panel, factory, clock))
@@ -60,7 +64,7 @@ class _Run:
             settings,
             clock,
             self._panel,
-            force_keyframe=lambda: self._capture.force_keyframe(),
+            force_keyframe=lambda after_ns: self._capture.force_keyframe(after_ns),
             check_parts=self._check_parts,
             read_button=lambda: None if self._button is None else self._button.pressed,
         )
@@ -76,13 +80,21 @@ class _Run:
             settings,
             open_camera=lambda: open_camera(settings.camera, clock),
             open_microphone=lambda camera: _open_microphone(loaded, clock, camera),
+            open_signer=lambda: open_stream_signer(settings, clock, opening.device_signer, self._daemon.note_fault),
             on_progress=self._storage.wake,
             on_started=self._daemon.stream_started,
             on_ended=self._daemon.stream_ended,
             on_sound=self._daemon.sound_changed,
+            on_silence=self._daemon.sound_missing,
         )
         self._open_inputs(stack, factory, clock)
-        handlers = {"status": self._status, "receipt": self._receipt}
+        desk = TimestampDesk(self._storage, clock)
+        handlers = {
+            "status": self._status,
+            "receipt": self._receipt,
+            "timestamp-request": desk.request,
+            "timestamp-token": desk.token,
+        }
         self._control = ControlServer(settings.vault.socket_path, handlers, allowed_uids=settings.vault.socket_uids)
         stack.callback(self._control.close)
 
@@ -147,6 +159,8 @@ class _Run:
 
     def _receipt(self, request: dict[str, Any]) -> dict[str, Any]:
         fields = check_receipt(self._filesystem, self._layout, request.get("receipt"))
+        if is_written_down(self._filesystem, self._layout, fields):
+            return {"recording_id": fields["recording_id"]}
         try:
             self._storage.ask(lambda recorder: recorder.record("offload", **fields)).result(RECEIPT_TIMEOUT_S)
         except TimeoutError as error:

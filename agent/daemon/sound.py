@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from agent.capture.microphone import Microphone
+from agent.capture.microphone import AudioChunk, Microphone
 from agent.daemon.logs import LOG
 from agent.encode.audio import AudioEncoder
-from agent.errors import BodycamError, MicrophoneError
+from agent.errors import BodycamError, EncoderError, MicrophoneError
 from agent.media.packets import AudioFormat
 from agent.ring.ring import PacketRing
 from agent.settings.schema import Settings
 
 RETRY_S = 2.0
+STOP_S = 1.0
 
 
 class SoundThread:
@@ -29,12 +30,16 @@ class SoundThread:
         audio: AudioFormat,
         ring: PacketRing,
         on_sound: Callable[[str | None], None],
+        on_silence: Callable[[int, int], None],
     ) -> None:
+        """on_silence(from_ns, to_ns): silence stands there for sound that was never captured."""
         self._settings = settings
         self._open_microphone = open_microphone
         self._audio = audio
         self._ring = ring
         self._on_sound = on_sound
+        self._on_silence = on_silence
+        self._encoder: AudioEncoder | None = None
         self._stopping = threading.Event()
         self._failed: bool | None = None
         self._thread = threading.Thread(target=self._run, name="sound", daemon=True)
@@ -46,7 +51,7 @@ class SoundThread:
     def stop(self) -> None:
         """Ask to end, and wait a moment: a device that blocks is left behind, it holds nothing that matters."""
         self._stopping.set()
-        self._thread.join(1.0)
+        self._thread.join(STOP_S)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -58,6 +63,12 @@ class SoundThread:
                 LOG.exception("sound-failed")
                 self._tell(f"Recording sound failed ({error!r}); it is tried again, the log says more.")
             self._stopping.wait(RETRY_S)
+        self._close_encoder()
+
+    def _close_encoder(self) -> None:
+        encoder, self._encoder = self._encoder, None
+        if encoder is not None:
+            encoder.close()
 
     def _tell(self, message: str | None) -> None:
         failed = message is not None
@@ -69,7 +80,6 @@ class SoundThread:
         microphone = self._open_microphone()
         if microphone is None:
             raise MicrophoneError('This source has no sound; set audio.source to "none" to record without it.')
-        encoder: AudioEncoder | None = None
         try:
             audio = microphone.open()
             if audio != self._audio:
@@ -77,14 +87,21 @@ class SoundThread:
                     f"{microphone.name} gives {audio.channels} channels at {audio.sample_rate_hz} Hz; "
                     "set audio.channels and audio.sample_rate_hz to that."
                 )
-            encoder = AudioEncoder(self._settings.audio, audio)
+            # One encoder for all sessions of this thread: it fills the hole that a microphone leaves while it is away.
+            self._encoder = self._encoder or AudioEncoder(self._settings.audio, audio)
             while not self._stopping.is_set():
-                packets = encoder.encode(microphone.read())
-                for packet in packets:
-                    self._ring.push_audio(packet)
-                if packets:
-                    self._tell(None)
+                self._encode(self._encoder, microphone.read())
+        except EncoderError:
+            self._close_encoder()
+            raise
         finally:
-            if encoder is not None:
-                encoder.close()
             microphone.close()
+
+    def _encode(self, encoder: AudioEncoder, chunk: AudioChunk) -> None:
+        packets = encoder.encode(chunk)
+        for packet in packets:
+            self._ring.push_audio(packet)
+        for from_ns, to_ns in encoder.take_silence():
+            self._on_silence(from_ns, to_ns)
+        if packets:
+            self._tell(None)

@@ -15,29 +15,23 @@ from pathlib import Path
 from agent import __version__
 from agent.clock import Clock
 from agent.daemon.logs import log
+from agent.daemon.succession import DeviceKeys, Succession
 from agent.encryption.recipients import Recipients
 from agent.errors import StorageError, StoreError
 from agent.recorder.enrolment import RECORD_TYPE, journalled_recipients, start_record
-from agent.recorder.receipts import check_receipt
+from agent.recorder.receipts import check_receipt, is_written_down
 from agent.recorder.recorder import Recorder, RecorderListener
 from agent.recorder.recovery import Recovered, recover
 from agent.settings.load import LoadedSettings
-from agent.trust.records import CmsRecordSigner
-from agent.trust.software import SoftwareSigner
-from agent.trust.timed import TimedSigner
+from agent.trust.signer import Signer
 from agent.vault.filesystem import Filesystem
 from agent.vault.journal import Journal, RecordSigner
 from agent.vault.layout import VaultLayout
 from agent.vault.lock import VaultLock
 
 MAX_RECEIPT_BYTES = 1 << 20
-
-
-def load_signer(loaded: LoadedSettings) -> CmsRecordSigner:
-    """The device key behind its time budget. Raises DeviceKeyError saying how to enrol."""
-    vault = loaded.settings.vault
-    signer = SoftwareSigner.load(vault.key_path, VaultLayout(vault.path).chain)
-    return CmsRecordSigner(TimedSigner(signer, vault.signer_timeout_ms / 1000))
+MAX_RECEIPTS = 200
+"""How many are taken at one start: recording waits behind them, and the rest keeps until the next."""
 
 
 def make_folders(filesystem: Filesystem, layout: VaultLayout) -> None:
@@ -55,11 +49,14 @@ def open_recorder(
     clock: Clock,
     listener: RecorderListener,
     loaded: LoadedSettings,
+    succession: Succession | None = None,
 ) -> tuple[Recorder, Recovered]:
     """Journal, recovery, recorder.
 
     Raises StorageError to be tried again, JournalError when a person has to look, ConfigError when the vault is
     enrolled to encrypt to other keys than the configuration's.
+
+    succession: a key that waits to take over from `signer`.
     """
     settings = loaded.settings
     make_folders(filesystem, layout)
@@ -72,7 +69,7 @@ def open_recorder(
         rotate_bytes=settings.vault.journal_rotate_bytes,
     )
     try:
-        return _use_journal(journal, filesystem, layout, clock, listener, loaded)
+        return _use_journal(journal, filesystem, layout, clock, listener, loaded, succession)
     except BaseException:
         journal.close()  # it is tried again for hours, and each try opens a new one
         raise
@@ -85,6 +82,7 @@ def _use_journal(
     clock: Clock,
     listener: RecorderListener,
     loaded: LoadedSettings,
+    succession: Succession | None,
 ) -> tuple[Recorder, Recovered]:
     settings = loaded.settings
     recipients = settings.encryption.recipients
@@ -102,6 +100,8 @@ def _use_journal(
     journal.commit()
     recovered = recover(filesystem, layout, journal, clock, resume_within_s=settings.recording.resume_within_s)
     _take_queued_receipts(filesystem, layout, journal, settings.vault.receipt_queue_path)
+    if succession is not None:
+        succession.take_over(journal)
     recorder = Recorder(
         filesystem,
         layout,
@@ -120,18 +120,20 @@ def _take_queued_receipts(filesystem: Filesystem, layout: VaultLayout, journal: 
 
     The folder belongs to the process that has the network: nothing in it may keep the camera from recording.
     """
-    for path in _queued(folder):
+    for path in _queued(folder)[:MAX_RECEIPTS]:
         try:
             fields = check_receipt(filesystem, layout, json.loads(_read_plain(path)))
+            known = is_written_down(filesystem, layout, fields)
         except StorageError:
             raise  # of the vault, and so to be tried again
         except (StoreError, ValueError, RecursionError, OSError) as error:
             log("receipt-refused", logging.WARNING, file=path.name, error=str(error))
             _quietly(partial(path.rename, path.with_suffix(".refused")), path)
             continue
-        journal.append("offload", **fields)
-        journal.commit()
-        _quietly(path.unlink, path)  # left behind, it is written down again at the next start, which harms nothing
+        if not known:
+            journal.append("offload", **fields)
+            journal.commit()
+        _quietly(path.unlink, path)
 
 
 def _queued(folder: Path) -> list[Path]:
@@ -177,16 +179,23 @@ class VaultOpening:
         self._listener = listener
         self._layout = VaultLayout(loaded.settings.vault.path)
         self._lock: VaultLock | None = None
-        self._signer: RecordSigner | None = None
+        self._keys: DeviceKeys | None = None
         with suppress(StorageError):  # said when the storage thread meets it again
             self._require_vault()
             self._secure()
 
+    @property
+    def device_signer(self) -> Signer | None:
+        """The device key, once the vault was there. It answers within `vault.signer_timeout_ms` or refuses."""
+        return None if self._keys is None else self._keys.device_signer
+
     def __call__(self) -> tuple[Recorder, Recovered]:
         """See `open_recorder`."""
         self._require_vault()
-        signer = self._secure()
-        return open_recorder(self._filesystem, self._layout, signer, self._clock, self._listener, self._loaded)
+        keys = self._secure()
+        return open_recorder(
+            self._filesystem, self._layout, keys.signer, self._clock, self._listener, self._loaded, keys.succession
+        )
 
     def _require_vault(self) -> None:
         root = self._layout.root
@@ -203,9 +212,9 @@ class VaultOpening:
                 str(root),
             )
 
-    def _secure(self) -> RecordSigner:
+    def _secure(self) -> DeviceKeys:
         if self._lock is None:
             self._lock = VaultLock(self._layout.root)
-        if self._signer is None:
-            self._signer = load_signer(self._loaded)
-        return self._signer
+        if self._keys is None:
+            self._keys = DeviceKeys(self._filesystem, self._loaded.settings)
+        return self._keys

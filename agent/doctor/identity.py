@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from agent.clock import NS_PER_S, Clock
 from agent.doctor.check import Check, fail, failed_with, ok, warn
 from agent.doctor.wall_clock import EARLIEST_PLAUSIBLE
-from agent.errors import DeviceKeyError
+from agent.errors import DeviceKeyError, SignerBusyError
 from agent.settings.schema import Settings
 from agent.vault.layout import VaultLayout
 
 EXPIRES_SOON_DAYS = 60
+# Opening a TPM for the first time takes seconds.
+PROBE_TIMEOUT_S = 10.0
 _INSTALL = "Run `bodycam enroll --install CHAIN.pem --root ROOT.pem` with what the CA issued for this camera's key."
 
 
@@ -33,16 +34,22 @@ class IdentityFacts:
     problems: tuple[str, ...]
 
 
-def probe_identity(key_path: Path, chain_path: Path, root_path: Path, at: datetime) -> IdentityFacts:
-    """Load, sign once, follow the chain to root_path if there is one, else to its own end. Raises DeviceKeyError."""
+def probe_identity(settings: Settings, at: datetime) -> IdentityFacts:
+    """Load, sign once, follow the chain to the vault's root if there is one, else to its own end.
+
+    Raises DeviceKeyError, and SignerBusyError when a token does not answer.
+    """
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import NameOID
 
     from agent.trust.certificates import check_chain, fingerprint_text, load_chain
-    from agent.trust.software import SoftwareSigner
+    from agent.trust.custody import KeyCustody
+    from agent.trust.timed import TimedSigner
 
-    signer = SoftwareSigner.load(key_path, chain_path)
+    layout = VaultLayout(settings.vault.path)
+    chain_path, root_path = layout.chain, layout.root_certificate
+    signer = TimedSigner(KeyCustody(settings).signer(load_chain(chain_path)), PROBE_TIMEOUT_S)
     message = b"bodycam doctor"
     public_key = signer.certificate.public_key()
     if not isinstance(public_key, ec.EllipticCurvePublicKey):
@@ -83,15 +90,16 @@ def judge_identity(facts: IdentityFacts, settings: Settings, at: datetime) -> Ch
     return ok("key", f"{said}.")
 
 
-IdentityProbe = Callable[[Path, Path, Path, datetime], IdentityFacts]
+IdentityProbe = Callable[[Settings, datetime], IdentityFacts]
 
 
 def check_identity(settings: Settings, clock: Clock, probe: IdentityProbe = probe_identity) -> Check:
     """The key's check."""
-    layout = VaultLayout(settings.vault.path)
     at = datetime.fromtimestamp(clock.utc_ns() / NS_PER_S, UTC)
     try:
-        facts = probe(settings.vault.key_path, layout.chain, layout.root_certificate, at)
+        facts = probe(settings, at)
+    except SignerBusyError as error:
+        return failed_with("key", error, "Look at the token, its module and its wiring; records stay unsigned so long.")
     except DeviceKeyError as error:
         return failed_with("key", error, "Run `bodycam enroll`.")
     return judge_identity(facts, settings, at)

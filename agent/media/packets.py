@@ -30,7 +30,8 @@ class AudioFormat:
 class VideoPacket:
     """One access unit of H.264, Annex B (ITU-T H.264 Annex B), SPS and PPS in front of every keyframe.
 
-    pts_ns: capture time of the frame on the boot clock. There are no B-frames, so decode order is this order.
+    data: read back from the ring it is a view into the bytes of a whole GOP; what takes a buffer takes it. pts_ns:
+    capture time of the frame on the boot clock. There are no B-frames, so decode order is this order.
     """
 
     data: bytes

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from agent.errors import EvidenceDamagedError
+from agent.errors import DeviceKeyError, EvidenceDamagedError, JournalError
 from agent.offload.readme import readme
 from agent.offload.store import PackageObject
-from agent.vault.layout import CHAIN_NAME, RECORDING_JSON_NAME, ROOT_NAME
+from agent.trust.certificates import parse_chain, pem
+from agent.vault.layout import CHAIN_NAME, RECORDING_JSON_NAME, ROOT_NAME, kept_chain_name
+from agent.vault.record import MAX_LINE_BYTES, parse_line
 from agent.verify.evidence import README_NAME, SUMS_NAME, Evidence
 from agent.verify.evidence_file import JOURNAL_NAME, names_in, open_plain
 from agent.verify.index import IndexedRecording, vouched_chunks
 from agent.verify.segments import CHUNK_BYTES
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -38,11 +42,9 @@ class EvidencePackage:
         objects = [
             _from_bytes(README_NAME, text),
             _from_file(RECORDING_JSON_NAME, folder / RECORDING_JSON_NAME),
-            _from_file(f"device/{CHAIN_NAME}", evidence.device / CHAIN_NAME),
+            *_certificate_objects(evidence, [evidence.root / item.name for item in journal]),
             *journal,
         ]
-        if (evidence.device / ROOT_NAME).is_file():
-            objects.append(_from_file(f"device/{ROOT_NAME}", evidence.device / ROOT_NAME))
         # Of a torn segment only what its record vouches for leaves the camera: the rest stands again in the next one.
         objects += [
             PackageObject(file.name, file.bytes, file.sha256, partial(vouched_chunks, folder, file))
@@ -61,6 +63,51 @@ class EvidencePackage:
     def bytes(self) -> int:
         """Of all objects."""
         return sum(item.bytes for item in self.objects)
+
+
+def _certificate_objects(evidence: Evidence, journal: list[Path]) -> Iterator[PackageObject]:
+    """The chains of the certificates that these journal files name, and the roots that they lead to.
+
+    chain.pem is that of the first file, whatever certificate the camera has by now: a package is the same each time.
+    """
+    first, *others = dict.fromkeys(_certificate_sha256(path) for path in journal)
+    kept = evidence.device / kept_chain_name(first)
+    chain = _from_file(f"device/{CHAIN_NAME}", kept if kept.is_file() else evidence.device / CHAIN_NAME)
+    chains = [chain]
+    for sha256 in sorted(others):
+        if (evidence.device / kept_chain_name(sha256)).is_file():  # a missing one is for `verify` to tell
+            name = kept_chain_name(sha256)
+            chains.append(_from_file(f"device/{name}", evidence.device / name))
+    yield from chains
+    if (evidence.device / ROOT_NAME).is_file():
+        root = _from_file(f"device/{ROOT_NAME}", evidence.device / ROOT_NAME)
+        needed = _roots_of(_bytes_of(root), [_bytes_of(chain) for chain in chains])
+        yield root if needed is None else _from_bytes(f"device/{ROOT_NAME}", needed)
+
+
+def _certificate_sha256(path: Path) -> str:
+    """What a journal file's first record says; nonsense is for `verify` to tell."""
+    try:
+        with open_plain(path) as file, io.BufferedReader(file) as lines:
+            said = parse_line(lines.readline(MAX_LINE_BYTES + 2).removesuffix(b"\n")).fields.get("certificate_sha256")
+    except (OSError, JournalError):
+        said = None
+    return said if isinstance(said, str) and _SHA256.fullmatch(said) else ""
+
+
+def _roots_of(root_pem: bytes, chains: list[bytes]) -> bytes | None:
+    """PEM of the roots that the chains lead to; None when that is all of them, or cannot be told."""
+    try:
+        roots = parse_chain(root_pem, ROOT_NAME)
+        last = [parse_chain(chain, CHAIN_NAME)[-1] for chain in chains]
+    except DeviceKeyError:
+        return None
+    needed = [root for root in roots if any(certificate.issuer == root.subject for certificate in last)]
+    return None if len(needed) in (0, len(roots)) else pem(needed)
+
+
+def _bytes_of(item: PackageObject) -> bytes:
+    return b"".join(item.chunks())
 
 
 def _journal_objects(folder: Path, recording: IndexedRecording) -> Iterator[PackageObject]:

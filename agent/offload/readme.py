@@ -11,6 +11,7 @@ Recording  {recording_id}
 WHAT IS HERE
 {media}  journal/                  a part of the camera's log: one signed record a line
   device/chain.pem          the camera's certificate;  device/root.pem: the root it was enrolled under
+                            (chain-....pem: the next one, when the camera was given another meanwhile)
   recording.json            what the recording is, for catalogues; no evidence
   SHA256SUMS                hashes of all other files here
 

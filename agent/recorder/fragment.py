@@ -28,7 +28,7 @@ VIDEO_TRACK_ID = 1
 AUDIO_TRACK_ID = 2
 
 _VIDEO_TIME_BASE = Fraction(1, VIDEO_TIMESCALE_90K)
-_BUFFER_BYTES = 1 << 20
+_BUFFER_BYTES = 1 << 18
 _MOVFLAGS = "cmaf+empty_moov+default_base_moof+frag_custom+frag_discont+skip_trailer"
 _LAYOUTS = {1: "mono", 2: "stereo"}
 

@@ -10,10 +10,9 @@ from typing import Any
 from agent.errors import StoreError
 from agent.recorder.recovery import records_of
 from agent.vault.filesystem import Filesystem
-from agent.vault.layout import VaultLayout
+from agent.vault.layout import RECORDING_ID, RECORDING_JSON_NAME, VaultLayout
 from agent.vault.record import MAX_JSON_BYTES, Record
 
-_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NAME = re.compile(r"[A-Za-z0-9._/-]{1,255}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _READ_BACK = ("o_direct", "buffered")
@@ -30,19 +29,33 @@ def check_receipt(filesystem: Filesystem, layout: VaultLayout, receipt: Any) -> 
     that the journal vouches for has to be in it with the journal's size and hash.
     """
     recording_id, store, objects = _parse(receipt)
+    if filesystem.size_bytes(layout.recording(recording_id) / RECORDING_JSON_NAME) is None:
+        # Asked first: looking through the whole journal for an id that somebody made up takes seconds.
+        raise StoreError(f"There is no finished recording {recording_id}; the receipt is refused.")
     records = records_of(filesystem, layout, recording_id)
     if not any(record.type == "recording-close" for record in records):
         raise StoreError(f"The journal knows no finished recording {recording_id}; the receipt is refused.")
     by_name = {entry["name"]: entry for entry in objects}
     if len(by_name) < len(objects):
         raise StoreError(f"The receipt for {recording_id} names an object twice; it is refused.")
+    media: list[dict[str, Any]] = []
     for name, (size_bytes, sha256) in expected_objects(records).items():
         entry = by_name.get(name)
         if entry is None:
             raise StoreError(f"The receipt for {recording_id} says nothing of {name}; offload it again.")
         if (entry["bytes"], entry["sha256"]) != (size_bytes, sha256):
             raise StoreError(f"The receipt for {recording_id} has another size or hash for {name} than the journal.")
-    return {"recording_id": recording_id, "store": store, "objects": objects}
+        media.append(entry)
+    # Only what the journal vouches for is written down: what else a store holds is its own word, of any length.
+    return {"recording_id": recording_id, "store": store, "objects": media}
+
+
+def is_written_down(filesystem: Filesystem, layout: VaultLayout, fields: dict[str, Any]) -> bool:
+    """Whether this receipt is in the journal already; a repeated one is answered, and not written again."""
+    return any(
+        record.type == "offload" and all(record.fields.get(name) == value for name, value in fields.items())
+        for record in records_of(filesystem, layout, str(fields["recording_id"]))
+    )
 
 
 def expected_objects(records: Iterable[Record]) -> dict[str, tuple[int, str]]:
@@ -64,7 +77,7 @@ def _parse(receipt: Any) -> tuple[str, str, list[dict[str, Any]]]:
     if not isinstance(receipt, dict):
         raise StoreError("A receipt is not a JSON object; it is refused.")
     recording_id, store, objects = receipt.get("recording_id"), receipt.get("store"), receipt.get("objects")
-    if not isinstance(recording_id, str) or not _ID.fullmatch(recording_id):
+    if not isinstance(recording_id, str) or not RECORDING_ID.fullmatch(recording_id):
         raise StoreError("A receipt names no recording; it is refused.")
     if not isinstance(store, str) or not 0 < len(store) <= _MAX_STORE_CHARS or not isinstance(objects, list):
         raise StoreError("A receipt names no store or no objects; it is refused.")

@@ -7,6 +7,8 @@ the ring, tries back off, and the listener is told so that the wearer is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agent.clock import NS_PER_MS, Clock
@@ -20,6 +22,19 @@ from agent.vault.layout import VaultLayout
 
 FIRST_RETRY_NS = 100 * NS_PER_MS
 LAST_RETRY_NS = 5_000 * NS_PER_MS
+
+
+_JOURNAL = 0
+"""The journal's place among what can fail; recordings are numbered from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failing:
+    """Why the last try failed, and when the next one is."""
+
+    message: str
+    pause_ns: int
+    retry_at_ns: int
 
 
 class RecorderListener(Protocol):
@@ -66,8 +81,8 @@ class Recorder:
         self._recipients = recipients
         self._personal = personal
         self._writers: dict[int, RecordingWriter] = {}
-        self._retry_ns = 0
-        self._retry_at_ns = 0
+        self._failing: dict[int, _Failing] = {}
+        self._faulty = False
         self._signer_fault: str | None = None
         self._waiting: list[Callable[[], None]] = []
 
@@ -75,11 +90,6 @@ class Recorder:
     def active(self) -> bool:
         """True while any recording is not sealed yet."""
         return bool(self._writers)
-
-    @property
-    def retry_at_ns(self) -> int | None:
-        """When `step` will try again after a storage fault; None when there is none."""
-        return self._retry_at_ns if self._retry_ns else None
 
     def start(self, plan: RecordingPlan, *, source: str, gesture_ns: tuple[int, ...]) -> None:
         """Begin a recording. Its pre-event is held by the plan's cursor."""
@@ -105,8 +115,7 @@ class Recorder:
     def stop(self, number: int, *, stop_ns: int, reason: str) -> None:
         """End a recording with the last frame captured at or before stop_ns."""
         if writer := self._writers.get(number):
-            writer.plan.cursor.stop_ns = stop_ns
-            writer.note("stop", stop_boottime_ns=stop_ns, reason=reason)
+            writer.stop(stop_ns, reason)
 
     def mark(self, number: int, *, at_ns: int, source: str) -> None:
         """Put the wearer's marker into a recording."""
@@ -117,47 +126,78 @@ class Recorder:
         """Journal something that belongs to no recording."""
         self._journal.append(type_, **fields)
 
+    @property
+    def journal_head(self) -> tuple[int, bytes]:
+        """`seq` and JSON of the newest durable record."""
+        return self._journal.head[0], self._journal.head_json
+
     def when_durable(self, call: Callable[[], None]) -> None:
         """Call back once everything appended so far is on flash."""
         self._waiting.append(call)
 
     def close(self) -> None:
-        """Release the journal's file. What is not durable by now is recovered at the next start."""
-        self._journal.close()
+        """A last try for the journal, and let go. What is not durable then is recovered at the next start."""
+        with suppress(StorageError):
+            self._journal.commit()
+        with suppress(StorageError):
+            self._journal.close()
 
     def step(self) -> bool:
         """Do all that can be done without waiting for more packets. True when anything was done."""
-        if self._retry_ns and self._clock.boottime_ns() < self._retry_at_ns:
-            return False
-        progressed = False
-        try:
-            for writer in list(self._writers.values()):
-                progressed |= writer.step()
-                if writer.finished:
-                    del self._writers[writer.plan.number]
-                    self._listener.recording_closed(writer.plan.number)
-            self._journal.commit()
-        except StorageError as error:
-            self._note_fault(error)
-            return False
-        waiting, self._waiting = self._waiting, []
-        for call in waiting:
-            call()
-        self._note_success()
+        progressed = self._step_writers()
+        # Whatever became of the media: a stop or a fault is a few hundred bytes, and room is kept for them.
+        if self._try(_JOURNAL, self._commit) and self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for call in waiting:
+                call()
+        self._note_storage()
+        self._note_signer()
         return progressed
 
-    def _note_fault(self, error: StorageError) -> None:
-        if not self._retry_ns:
-            self._journal.append("fault", component="storage", message=str(error))
-            self._listener.storage_fault(str(error))
-        self._retry_ns = min(max(self._retry_ns * 2, FIRST_RETRY_NS), LAST_RETRY_NS)
-        self._retry_at_ns = self._clock.boottime_ns() + self._retry_ns
+    def _step_writers(self) -> bool:
+        """Every recording gets its turn, also behind one that cannot write."""
+        progressed = False
+        for number, writer in list(self._writers.items()):
+            progressed |= bool(self._try(number, writer.step))
+            if writer.finished:
+                del self._writers[number]
+                self._listener.recording_closed(number)
+        return progressed
 
-    def _note_success(self) -> None:
-        if self._retry_ns:
-            self._retry_ns = 0
+    def _commit(self) -> bool:
+        self._journal.commit()
+        return True
+
+    def _try(self, who: int, action: Callable[[], bool]) -> bool:
+        """Do it unless it failed a moment ago. False when it was not done, or did nothing."""
+        now_ns = self._clock.boottime_ns()
+        failing = self._failing.get(who)
+        if failing is not None and now_ns < failing.retry_at_ns:
+            return False
+        try:
+            done = action()
+        except StorageError as error:
+            pause_ns = FIRST_RETRY_NS if failing is None else min(failing.pause_ns * 2, LAST_RETRY_NS)
+            self._failing[who] = _Failing(str(error), pause_ns, self._clock.boottime_ns() + pause_ns)
+            return False
+        if done or who == _JOURNAL:  # a recording that had nothing to write has not shown that it can
+            self._failing.pop(who, None)
+        return done
+
+    def _note_storage(self) -> None:
+        for number in set(self._failing) - set(self._writers) - {_JOURNAL}:
+            del self._failing[number]  # it finished, so it could
+        fault = next((failing.message for failing in self._failing.values()), None)
+        if fault is not None and not self._faulty:
+            self._journal.append("fault", component="storage", message=fault)
+            self._listener.storage_fault(fault)
+            self._try(_JOURNAL, self._commit)
+        elif fault is None and self._faulty:
             self._journal.append("fault-cleared", component="storage", message="Writing works again.")
             self._listener.storage_restored()
+        self._faulty = fault is not None
+
+    def _note_signer(self) -> None:
         if (fault := self._journal.signer_fault) != self._signer_fault:
             if (fault is None) != (self._signer_fault is None):
                 self._journal.append(

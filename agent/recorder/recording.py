@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agent.clock import NS_PER_MS, Clock
+from agent.clock import NS_PER_MS, NS_PER_S, Clock
 from agent.encryption.recipients import Recipients
 from agent.errors import EncoderError, StorageError
 from agent.media.units import VIDEO_TIMESCALE_90K
@@ -20,15 +20,15 @@ from agent.recorder.fragment import Fragment, Fragmenter
 from agent.recorder.plan import RecordingPlan
 from agent.recorder.segment import OpenSegment, never_created
 from agent.recorder.segment_body import ClearBody, EncryptedBody, SegmentBody
-from agent.recorder.summary import RecordingSummary
-from agent.ring.ring import Gap, GopRead
+from agent.ring.ring import Gap, GopRead, missed_between
 from agent.vault.filesystem import Filesystem
 from agent.vault.journal import Journal
 from agent.vault.layout import INIT_NAME, RECORDING_JSON_NAME, VaultLayout, segment_name
 from agent.vault.record import sha256_hex
+from agent.vault.summary import RecordingSummary
 from agent.vault.whole import write_whole
 
-BATCH_BYTES = 8_000_000
+BATCH_BYTES = 2_000_000
 """How much of a backlog is written per sync: large enough for flash, small enough to bound what a cut can take."""
 
 AUDIO_GRACE_NS = 300 * NS_PER_MS
@@ -80,16 +80,24 @@ class RecordingWriter:
         self._written: list[tuple[GopRead, dict[str, Any]]] = []
         self._appended = False
         self._last_read: GopRead | None = None
+        self._stopped = False
         self._closing = False
         self._closed_appended = False
         self._gap_pending: Gap | None = None
-        self._totals = {"segments": 0, "fragments": 0, "frames": 0, "bytes": 0, "gaps": 0}
+        self._totals = {"segments": 0, "fragments": 0, "frames": 0, "missed_frames": 0, "bytes": 0, "gaps": 0}
+        self._last_frame_ns: int | None = None
         self._end_media_90k = 0
 
     def note(self, type_: str, **fields: Any) -> None:
         """Journal something that happened to this recording (trigger, marker, stop)."""
         self._summary.add(type_, fields)
         self._journal.append(type_, recording_id=self.plan.recording_id, **fields)
+
+    def stop(self, stop_ns: int, reason: str) -> None:
+        """The last frame wanted is the last one captured at or before stop_ns."""
+        self.plan.cursor.stop_ns = stop_ns
+        self._stopped = True
+        self.note("stop", stop_boottime_ns=stop_ns, reason=reason)
 
     def step(self) -> bool:
         """Do the next piece of work. True when something became durable. Raises StorageError, EncoderError."""
@@ -134,7 +142,8 @@ class RecordingWriter:
         size_bytes = 0
         duration_90k = self._segment.duration_90k if self._segment else 0
         while (read := self.plan.cursor.read(reads[-1] if reads else None)) is not None:
-            if read.final and self._waits_for_audio(read):
+            # The cursor may know of a stop before its command is here; without its record nobody knew who ended it.
+            if read.final and (not self._stopped or self._waits_for_audio(read)):
                 break
             reads.append(read)
             if read.final:
@@ -249,6 +258,7 @@ class RecordingWriter:
         if not self._appended:
             if not self._opened:
                 self._open()
+            self._count_missed()
             self._note_gap(self._written[0][0].video[0].pts_ns)
             for _, checkpoint in self._written:
                 self._journal.append("checkpoint", recording_id=self.plan.recording_id, **checkpoint)
@@ -261,6 +271,17 @@ class RecordingWriter:
             self.plan.cursor.advance(read)
             self._on_durable(self.plan.number, checkpoint["fragment"])
         self._written = []
+
+    def _count_missed(self) -> None:
+        """What the camera left out: no packet of it was ever there to be lost, so only the times tell."""
+        frame_ns = round(NS_PER_S / self.plan.stream.tracks.video.fps)
+        if self._gap_pending is not None:
+            self._last_frame_ns = None  # what is missing there is in the gap's record
+        for read, _ in self._written:
+            for packet in read.video:
+                if self._last_frame_ns is not None:
+                    self._totals["missed_frames"] += missed_between(self._last_frame_ns, packet.pts_ns, frame_ns)
+                self._last_frame_ns = packet.pts_ns
 
     def _open(self) -> None:
         assert self._init is not None

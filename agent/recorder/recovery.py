@@ -14,28 +14,34 @@ from pathlib import Path
 from typing import Any
 
 from agent.clock import NS_PER_S, Clock
+from agent.errors import StorageError
 from agent.media.mp4 import whole_fragments
-from agent.recorder.summary import summarise
 from agent.vault.filesystem import Filesystem
 from agent.vault.journal import Journal, chained_files
 from agent.vault.layout import (
     ENCRYPTED_SUFFIX,
     INIT_NAME,
+    RECORDING_ID,
     RECORDING_JSON_NAME,
     SEGMENT_SUFFIX,
     VaultLayout,
     is_encrypted,
 )
 from agent.vault.record import Record
+from agent.vault.summary import summarise
 from agent.vault.whole import write_whole
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What start-up found. resume_from: id of a recording that ran moments ago and should go on as a linked one."""
+    """What start-up found. resume_from: id of a recording that ran moments ago and should go on as a linked one.
+
+    ignored: names among the recordings that are none.
+    """
 
     recording_ids: tuple[str, ...]
     resume_from: str | None
+    ignored: tuple[str, ...] = ()
 
 
 _VIDEO_TRACK_ID = 1
@@ -46,18 +52,25 @@ def recover(
     filesystem: Filesystem, layout: VaultLayout, journal: Journal, clock: Clock, *, resume_within_s: int
 ) -> Recovered:
     """Seal every unfinished recording. Safe to be cut and run again at any point. Raises StorageError."""
-    unfinished = [
-        name
-        for name in filesystem.list_dir(layout.recordings)
-        if filesystem.size_bytes(layout.recording(name) / RECORDING_JSON_NAME) is None
+    names = filesystem.list_dir(layout.recordings)
+    # What a file manager leaves on a card is nobody's recording, and must not keep the camera from starting.
+    ours = [
+        name for name in names if RECORDING_ID.fullmatch(name) and filesystem.size_bytes(layout.recording(name)) is None
     ]
+    unfinished = [name for name in ours if filesystem.size_bytes(layout.recording(name) / RECORDING_JSON_NAME) is None]
     resume_from = None
     for recording_id in unfinished:
         records = records_of(filesystem, layout, recording_id)
         if not any(record.type == "recording-close" for record in records):
             if _ran_moments_ago(journal, records, clock, resume_within_s):
                 resume_from = recording_id
-            sealed = _seal(filesystem, layout, recording_id, records)
+            try:
+                sealed = _seal(filesystem, layout, recording_id, records)
+            except StorageError as error:
+                # One that cannot be read must not keep the camera from recording; the next start tries it again.
+                journal.append("fault", component="recovery", message=f"Recording {recording_id}: {error}")
+                journal.commit()
+                continue
             for type_, fields in sealed:
                 journal.append(type_, recording_id=recording_id, **fields)
             journal.commit()
@@ -65,7 +78,7 @@ def recover(
             sealed = []
         summary = summarise(recording_id, [*((r.type, r.fields) for r in records), *sealed])
         write_whole(filesystem, layout.recording(recording_id) / RECORDING_JSON_NAME, summary.to_json())
-    return Recovered(tuple(unfinished), resume_from)
+    return Recovered(tuple(unfinished), resume_from, tuple(sorted(set(names) - set(ours))))
 
 
 def records_of(filesystem: Filesystem, layout: VaultLayout, recording_id: str) -> list[Record]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from agent.errors import StorageError
@@ -84,7 +85,8 @@ class OpenSegment:
 
     def seal(self, state: str) -> dict[str, Any]:
         """Close the file and return its segment record: state "whole" or "torn"."""
-        self._file.close()
+        with suppress(StorageError):  # after a good fdatasync close(2) has nothing left to lose, and no say
+            self._file.close()
         fields: dict[str, Any] = {
             "file": self.name,
             "state": state,

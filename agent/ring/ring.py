@@ -19,19 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agent.media.packets import AudioPacket, VideoPacket
-
-
-@dataclass(slots=True)
-class _Gop:
-    """Packets from one keyframe up to the next. Only the newest GOP grows."""
-
-    number: int
-    packets: list[VideoPacket]
-    payload_bytes: int
-
-    @property
-    def start_ns(self) -> int:
-        return self.packets[0].pts_ns
+from agent.ring.gop import Gop
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +52,11 @@ class GopRead:
         return sum(len(packet.data) for packet in self.video) + sum(len(packet.data) for packet in self.audio)
 
 
+def missed_between(before_ns: int, after_ns: int, frame_ns: int) -> int:
+    """How many frames of nominal duration frame_ns are missing between two that follow on one another."""
+    return max(0, round((after_ns - before_ns) / frame_ns) - 1)
+
+
 class PacketRing:
     """See the module's text. Thread-safe; `push_*` cost O(1) amortised and never wait for a reader's I/O."""
 
@@ -87,7 +80,7 @@ class PacketRing:
         self._audio_before_trigger = audio_before_trigger
         self._on_progress = on_progress
         self._lock = threading.Lock()
-        self._gops: deque[_Gop] = deque()
+        self._gops: deque[Gop] = deque()
         self._next_gop_number = 0
         self._audio: deque[AudioPacket] = deque()
         self._audio_first_number = 0
@@ -98,12 +91,15 @@ class PacketRing:
         self._ended = False
         self._evicted_by_bytes = False
         self._dropped_frames = 0
+        self._missed_frames = 0
 
     def push_video(self, packet: VideoPacket) -> None:
         """Append one frame. Frames before the first keyframe cannot be decoded; they are counted and dropped."""
         with self._lock:
             if packet.is_keyframe:
-                self._gops.append(_Gop(self._next_gop_number, [], 0))
+                if self._gops:
+                    self._gops[-1].finish()
+                self._gops.append(Gop(self._next_gop_number, packet))
                 self._next_gop_number += 1
                 for cursor in self._cursors:
                     if cursor.origin_ns is None:
@@ -111,10 +107,11 @@ class PacketRing:
             elif not self._gops:
                 self._dropped_frames += 1
                 return
-            gop = self._gops[-1]
-            gop.packets.append(packet)
-            gop.payload_bytes += len(packet.data)
+            else:
+                self._gops[-1].append(packet)
             self._payload_bytes += len(packet.data)
+            if self._newest_video_ns is not None:
+                self._missed_frames += missed_between(self._newest_video_ns, packet.pts_ns, self._frame_ns)
             self._newest_video_ns = packet.pts_ns
             self._evict()
             wake = packet.is_keyframe or any(cursor.stop_ns is not None for cursor in self._cursors)
@@ -148,7 +145,7 @@ class PacketRing:
         begins with the next keyframe to come.
         """
         with self._lock:
-            first: _Gop | None = self._gops[0] if self._gops else None
+            first: Gop | None = self._gops[0] if self._gops else None
             for gop in reversed(self._gops):
                 if gop.start_ns <= start_ns:
                     first = gop
@@ -194,6 +191,11 @@ class PacketRing:
         return self._dropped_frames
 
     @property
+    def missed_frames(self) -> int:
+        """Frames that never came, by the times of those that did: the camera or the encoder did not keep up."""
+        return self._missed_frames
+
+    @property
     def buffered_ns(self) -> int:
         """How far back a trigger would reach now."""
         with self._lock:
@@ -213,7 +215,7 @@ class PacketRing:
             if self._gops:
                 if len(self._gops) == 1:
                     # A GOP larger than the whole bound: its later frames are useless without its start.
-                    self._dropped_frames += len(self._gops[0].packets)
+                    self._dropped_frames += self._gops[0].frames
                 self._drop_oldest_gop()
                 self._trim_audio(even_if_wanted=True)
             else:
@@ -222,9 +224,9 @@ class PacketRing:
     def _drop_oldest_gop(self) -> None:
         gop = self._gops.popleft()
         self._payload_bytes -= gop.payload_bytes
-        to_ns = self._gops[0].start_ns if self._gops else gop.packets[-1].pts_ns + self._frame_ns
+        to_ns = self._gops[0].start_ns if self._gops else gop.last_ns + self._frame_ns
         for cursor in self._cursors:
-            cursor.skip_gop(gop.number, Gap(gop.start_ns, to_ns, len(gop.packets), gop.payload_bytes))
+            cursor.skip_gop(gop.number, Gap(gop.start_ns, to_ns, gop.frames, gop.payload_bytes))
 
     def _drop_oldest_audio(self) -> None:
         packet = self._audio.popleft()
@@ -251,7 +253,7 @@ class PacketRing:
                 if self._ended:
                     return GopRead(gop_number, (), (), self._newest_video_ns or 0, True, audio_number)
                 return None
-            packets = tuple(self._gops[index].packets)
+            packets = self._gops[index].packets()
             complete = index + 1 < len(self._gops)
             end_ns = self._gops[index + 1].start_ns if complete else packets[-1].pts_ns + self._frame_ns
             final = self._ended and not complete

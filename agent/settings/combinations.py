@@ -68,6 +68,7 @@ def conflicts(settings: Settings) -> list[Conflict]:
         *_picture(settings),
         *_sound(settings),
         *_times(settings),
+        *_key(settings),
         *_paths(settings),
         *_encryption(settings),
     ]
@@ -178,6 +179,22 @@ def _times(settings: Settings) -> Iterator[Conflict]:
         )
 
 
+def _key(settings: Settings) -> Iterator[Conflict]:
+    key = settings.key
+    needed = {
+        "module_path": (key.module_path, "the path of the PKCS#11 module (a .so file) that speaks to the token"),
+        "token": (key.token, "the label of the token, as `pkcs11-tool --module … --list-token-slots` prints it"),
+        "label": (key.label, "the label of the key on the token"),
+        "pin_path": (key.pin_path, "the path of a file with the token's PIN"),
+    }
+    for name, (value, what) in needed.items():
+        if key.backend == "pkcs11" and not value:
+            yield Conflict((f"key.{name}", "key.backend"), f'{what}, for backend "pkcs11"')
+        elif key.backend == "software" and value and name != "label":
+            # Whoever names a token believes that it signs; a key file must not do so in its place.
+            yield Conflict(("key.backend", f"key.{name}"), f'"pkcs11", because {name} is of no use to a software key')
+
+
 def _paths(settings: Settings) -> Iterator[Conflict]:
     vault = settings.vault
     outside = {
@@ -188,6 +205,8 @@ def _paths(settings: Settings) -> Iterator[Conflict]:
         ),
         "vault.socket_path": (vault.socket_path, "only evidence lies in the vault"),
     }
+    if settings.key.pin_path:
+        outside["key.pin_path"] = (Path(settings.key.pin_path), "offload may read the vault and must never see the PIN")
     for key, (path, why) in outside.items():
         if _is_inside(path, vault.path):
             yield Conflict((key, "vault.path"), f"a path outside the vault {vault.path}, because {why}")

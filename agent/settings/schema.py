@@ -56,7 +56,7 @@ class DeviceSettings:
 
 @dataclass(frozen=True, slots=True)
 class VaultSettings:
-    """[vault]: where evidence lies. `path` is the vault, `key` the device key, `socket` the control socket."""
+    """[vault]: where evidence lies. `path` is the vault, `key` a software device key, `socket` the control socket."""
 
     path: Path = Path("/var/lib/bodycam/vault")
     key_path: Path = Path("/var/lib/bodycam/key/device.key")
@@ -66,6 +66,17 @@ class VaultSettings:
     segment_s: int = bounded(10, 1, 60)
     journal_rotate_bytes: int = bounded(4_000_000, 100_000, 100_000_000)
     signer_timeout_ms: int = bounded(500, 10, 10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class KeySettings:
+    """[key]: what holds the device key. All but `backend` is for "pkcs11"; a software key is at vault.key_path."""
+
+    backend: str = choice("software", "software", "pkcs11")
+    module_path: str = local_path()
+    token: str = ""
+    label: str = "bodycam"
+    pin_path: str = local_path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +207,27 @@ class BridgeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeSettings:
+    """[time]: the RFC 3161 time authority; an empty URL means that no timestamps are taken."""
+
+    authority_url: str = field(
+        default="",
+        metadata={
+            "pattern": r"(https?://[!-~]+)?",
+            "pattern_text": "an http:// or https:// address in quotes, or nothing",
+        },
+    )
+    timestamp_interval_s: int = bounded(300, 10, 86_400)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole configuration. `profile` "bench" is the only one that may use the mock pin factory."""
 
     profile: str = choice("production", "production", "bench")
     device: DeviceSettings = field(default_factory=DeviceSettings)
     vault: VaultSettings = field(default_factory=VaultSettings)
+    key: KeySettings = field(default_factory=KeySettings)
     encryption: EncryptionSettings = field(default_factory=EncryptionSettings)
     buffer: BufferSettings = field(default_factory=BufferSettings)
     camera: CameraSettings = field(default_factory=CameraSettings)
@@ -212,3 +238,4 @@ class Settings:
     panel: PanelSettings = field(default_factory=PanelSettings)
     recording: RecordingSettings = field(default_factory=RecordingSettings)
     bridge: BridgeSettings = field(default_factory=BridgeSettings)
+    time: TimeSettings = field(default_factory=TimeSettings)

@@ -54,6 +54,13 @@ def replace(path: Path, data: bytes, mode: int) -> None:
         _sync_folder(path.parent)
 
 
+def move(source: Path, target: Path) -> None:
+    """Give a file of the same folder another's name, durably. Raises StorageError; then it has one of the two names."""
+    with _storage_errors("Renaming", source):
+        source.replace(target)
+        _sync_folder(target.parent)
+
+
 def _write_temporary(path: Path, data: bytes, mode: int) -> Path:
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)  # what an interrupted earlier try left

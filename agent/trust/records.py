@@ -15,6 +15,11 @@ class CmsRecordSigner:
         self._certificate_sha256 = fingerprint_hex(signer.certificate)
 
     @property
+    def signer(self) -> Signer:
+        """The key behind it."""
+        return self._signer
+
+    @property
     def certificate_sha256(self) -> str:
         """SHA-256, hex, of the signing certificate in DER."""
         return self._certificate_sha256

@@ -64,16 +64,40 @@ def load_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
+def key_paths(path: Path) -> tuple[Path, Path]:
+    """The device key's file, and that of the key that is to follow it."""
+    return path, path.with_name(f"{path.name}.next")
+
+
+def load_key_for(path: Path, chain: tuple[x509.Certificate, ...]) -> ec.EllipticCurvePrivateKey:
+    """The key that a chain's first certificate is for, from the device key's file or that of the next one.
+
+    Which of the two is the device key is said by the certificate alone, so that a change of both is one rename.
+    Raises DeviceKeyError when neither is.
+    """
+    wanted = public_key_der(chain[0].public_key()) if chain else b""
+    device, following = key_paths(path)
+    key = load_private_key(device)
+    if public_key_der(key.public_key()) != wanted and following.exists():
+        key = load_private_key(following)
+    if public_key_der(key.public_key()) != wanted:
+        raise DeviceKeyError(_NOT_THIS_KEYS)
+    return key
+
+
+_NOT_THIS_KEYS = (
+    "The device certificate does not belong to the device key; install the chain that was issued for this key with "
+    "`bodycam enroll --install CHAIN.pem`."
+)
+
+
 class SoftwareSigner:
     """Signs with a key in memory; about 0.05 ms a signature on a desktop processor."""
 
     def __init__(self, key: ec.EllipticCurvePrivateKey, chain: tuple[x509.Certificate, ...]) -> None:
         """`chain` is the device certificate, then intermediates. Raises DeviceKeyError when it is not this key's."""
         if not chain or public_key_der(chain[0].public_key()) != public_key_der(key.public_key()):
-            raise DeviceKeyError(
-                "The device certificate does not belong to the device key; install the chain that was issued for "
-                "this key with `bodycam enroll --install CHAIN.pem`."
-            )
+            raise DeviceKeyError(_NOT_THIS_KEYS)
         self._key = key
         self._chain = chain
         self._algorithm = ec.ECDSA(hashes.SHA256())
@@ -81,7 +105,8 @@ class SoftwareSigner:
     @classmethod
     def load(cls, key_path: Path, chain_path: Path) -> Self:
         """Read key and chain from PEM files. Raises DeviceKeyError with what to do when they cannot be used."""
-        return cls(load_private_key(key_path), load_chain(chain_path))
+        chain = load_chain(chain_path)
+        return cls(load_key_for(key_path, chain), chain)
 
     @property
     def certificate(self) -> x509.Certificate:

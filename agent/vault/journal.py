@@ -127,6 +127,7 @@ class Journal:
         self._number = int(names[-1].split(".")[0]) if names else 0
         self._head_seq = 0
         self._head_sha256 = ZERO_HASH
+        self._head_json = b""
         self.last_records: list[Record] = []
         """The newest file's records as found at start, for recovery."""
         self._reason = "first"
@@ -146,7 +147,7 @@ class Journal:
                 "Keep the vault as it is, copy it for examination, and start with a new one."
             )
         self.last_records = records
-        self._head_seq, self._head_sha256 = records[-1].seq, records[-1].sha256
+        self._set_head(records[-1])
         torn = data[chained:]
         self._tail = _Tail(name, chained, len(torn), sha256_hex(torn), exact=True)
         self._reason = "recovered" if torn else "started"
@@ -155,6 +156,11 @@ class Journal:
     def head(self) -> tuple[int, str]:
         """`seq` and SHA-256 of the newest durable record; (0, zeros) for an empty journal."""
         return self._head_seq, self._head_sha256
+
+    @property
+    def head_json(self) -> bytes:
+        """JSON of the newest durable record, the bytes whose SHA-256 is in `head`; empty for an empty journal."""
+        return self._head_json
 
     @property
     def torn_bytes_at_start(self) -> int:
@@ -182,8 +188,13 @@ class Journal:
             self._uncommitted.append(_Uncommitted("records-lost", self._clock.observe(), {"records": lost}))
         records = self._chain(self._uncommitted)
         self._write(b"".join(record.line() for record in records))
-        self._head_seq, self._head_sha256 = records[-1].seq, records[-1].sha256
+        self._set_head(records[-1])
         self._uncommitted.clear()
+
+    def change_signer(self, signer: RecordSigner) -> None:
+        """Sign with another key, in a new file: every record of a file is of one key. Commit first."""
+        self.close()
+        self._signer = signer
 
     def close(self) -> None:
         """Release the file. Commit first: what is only remembered is gone with the process."""
@@ -197,6 +208,9 @@ class Journal:
         self._tail = _Tail(journal_name(self._number), self._file_bytes, 0, sha256_hex(b""), exact=exact)
         self._reason = reason
         return file
+
+    def _set_head(self, record: Record) -> None:
+        self._head_seq, self._head_sha256, self._head_json = record.seq, record.sha256, record.json_bytes
 
     def _chain(self, uncommitted: list[_Uncommitted]) -> list[Record]:
         records: list[Record] = []
@@ -248,7 +262,7 @@ class Journal:
             raise
         self._number += 1
         self._file, self._file_bytes, self._name_durable = file, len(line), False
-        self._head_seq, self._head_sha256 = opening.seq, opening.sha256
+        self._set_head(opening)
 
     def _opening_fields(self, name: str) -> dict[str, Any]:
         return {

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 INIT_NAME = "init.mp4"
+RECORDING_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""A UUID as recordings are named (RFC 9562, section 4)."""
 RECORDING_JSON_NAME = "recording.json"
 CHAIN_NAME = "chain.pem"
+NEXT_CHAIN_NAME = "next.pem"
 ROOT_NAME = "root.pem"
 
 
@@ -28,6 +32,11 @@ def is_encrypted(name: str) -> bool:
 def journal_name(number: int) -> str:
     """Name of the n-th journal file, from 1: "000001.journal"."""
     return f"{number:06d}.journal"
+
+
+def kept_chain_name(certificate_sha256: str) -> str:
+    """Name under which the chain of a device certificate, present or past, stays: "chain-<64 hex digits>.pem"."""
+    return f"chain-{certificate_sha256}.pem"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +66,13 @@ class VaultLayout:
         return self.device / CHAIN_NAME
 
     @property
+    def next_chain(self) -> Path:
+        """PEM: the chain that takes over at the next start, once the key before it has introduced it."""
+        return self.device / NEXT_CHAIN_NAME
+
+    @property
     def root_certificate(self) -> Path:
-        """PEM: the root the device was enrolled under, for convenience; an examiner brings their own."""
+        """PEM: the roots the device was enrolled under, for convenience; an examiner brings their own."""
         return self.device / ROOT_NAME
 
     def recording(self, recording_id: str) -> Path:

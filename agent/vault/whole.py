@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
+from agent.errors import StorageError
 from agent.vault.filesystem import Filesystem
 
 
@@ -20,5 +22,6 @@ def write_whole(filesystem: Filesystem, path: Path, data: bytes) -> None:
         file.write(data)
         file.datasync()
     finally:
-        file.close()
+        with suppress(StorageError):  # what counts is the sync
+            file.close()
     filesystem.rename(beside, path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.errors import EvidenceNotFound
 from agent.vault.layout import INIT_NAME, RECORDING_JSON_NAME
-from agent.verify.evidence_file import RECORDING_ID, is_plain_folder, read_plain
+from agent.verify.evidence_file import RECORDING_ID, is_plain_folder, is_refused_folder, read_plain
 
 SUMS_NAME = "SHA256SUMS"
 README_NAME = "README.txt"
@@ -42,10 +42,23 @@ class Evidence:
         """Folder of one recording's media."""
         return self.root if self.is_package else self.recordings / recording_id
 
+    def has_recording(self, recording_id: str) -> bool:
+        """Whether that folder is there, and neither it nor `recordings` is a link."""
+        return self.is_package or (is_plain_folder(self.recordings) and is_plain_folder(self.recording(recording_id)))
+
+    @property
+    def refused_folders(self) -> list[Path]:
+        """Those of the folders above that are links, or no folders."""
+        folders = [self.journal, self.device] if self.is_package else [self.journal, self.recordings, self.device]
+        return [folder for folder in folders if is_refused_folder(folder)]
+
 
 def is_package(path: Path) -> bool:
-    """Whether a folder looks like an evidence package, whole or not."""
-    return is_plain_folder(path / "journal") and any(
+    """Whether a folder looks like an evidence package, whole or not.
+
+    A link in place of its journal counts: a package must not go unchecked, and so unmentioned, for that.
+    """
+    return (path / "journal").is_dir() and any(
         (path / name).exists() for name in (SUMS_NAME, INIT_NAME, RECORDING_JSON_NAME, README_NAME)
     )
 
@@ -54,7 +67,7 @@ def locate(path: Path) -> Evidence:
     """What lies at a path. Raises EvidenceNotFound."""
     if not path.exists():
         raise EvidenceNotFound(f"There is nothing at {path}; name a vault or an evidence package.")
-    if is_plain_folder(path / "recordings") or (is_plain_folder(path / "journal") and not is_package(path)):
+    if (path / "recordings").is_dir() or ((path / "journal").is_dir() and not is_package(path)):
         return Evidence(path, is_package=False)
     if is_package(path):
         return Evidence(path, is_package=True, packaged_id=_packaged_id(path))

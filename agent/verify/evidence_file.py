@@ -52,9 +52,11 @@ def is_plain_folder(path: Path) -> bool:
         return False
 
 
+def is_refused_folder(path: Path) -> bool:
+    """True for what stands in a folder's place and is none, or a link to one: nothing behind it is looked at."""
+    return os.path.lexists(path) and not is_plain_folder(path)
+
+
 def names_in(path: Path) -> list[str]:
-    """Names in a folder, sorted; none when it is absent or no folder. Raises OSError when it cannot be read."""
-    try:
-        return sorted(os.listdir(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    """Names in a folder, sorted; none when it is absent or no plain folder. Raises OSError when it cannot be read."""
+    return sorted(os.listdir(path)) if is_plain_folder(path) else []

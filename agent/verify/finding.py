@@ -44,6 +44,10 @@ class Code(StrEnum):
         "Bytes behind a journal file's chained part are not those the next file names.",
     )
     TORN_TAIL_RECORDS = "TORN_TAIL_RECORDS", "The bytes that were declared torn hold whole records."
+    RUN_NOT_ENDED = (
+        "RUN_NOT_ENDED",
+        "A run has no shutdown record at its end: it goes on, was cut or killed, or its last records are gone.",
+    )
     RECORD_INVALID = (
         "RECORD_INVALID",
         "A record's own fields are absent, of a wrong type, or contradict another record.",
@@ -53,9 +57,13 @@ class Code(StrEnum):
     SIGNATURE_BAD = "SIGNATURE_BAD", "A signature does not fit its record."
     SIGNATURE_PENDING = "SIGNATURE_PENDING", "Records without own signature that a later signed record covers."
     SIGNATURE_UNCOVERED = "SIGNATURE_UNCOVERED", "Records that no signature covers."
-    CERT_UNKNOWN = "CERT_UNKNOWN", "The certificate that a journal file names is not in device/chain.pem."
+    CERT_UNKNOWN = "CERT_UNKNOWN", "The certificate that a journal file names has no chain in device/."
     CERT_CHAIN = "CERT_CHAIN", "A device certificate does not lead to a trusted root or is unfit."
     CERT_CHANGED = "CERT_CHANGED", "The journal goes on under another certificate or device name."
+    CERT_NOT_INTRODUCED = (
+        "CERT_NOT_INTRODUCED",
+        "The journal goes on under another key, and no record of the key before introduces it.",
+    )
     CERT_NAME = "CERT_NAME", "The certificate is for another device than the journal names."
     ROOT_FROM_EVIDENCE = (
         "ROOT_FROM_EVIDENCE",
@@ -66,10 +74,29 @@ class Code(StrEnum):
     TIME_BACKWARDS = "TIME_BACKWARDS", "The boot clock goes back between two records of one boot."
     TIME_STEP = "TIME_STEP", "Wall time jumped against the boot clock."
     TIME_UNSYNCHRONISED = "TIME_UNSYNCHRONISED", "A recording's wall time comes from a clock that nothing disciplined."
+    TIME_OUTSIDE_TIMESTAMPS = (
+        "TIME_OUTSIDE_TIMESTAMPS",
+        "A recording's claimed time lies outside what timestamps prove.",
+    )
+    TIME_RATE = "TIME_RATE", "The boot clock and the time authority disagree on how much time passed."
+    TIMESTAMP_ABSENT = "TIMESTAMP_ABSENT", "A recording's time is not bounded by timestamps on both sides."
+    TIMESTAMP_UNCHECKED = "TIMESTAMP_UNCHECKED", "Timestamps whose authority was not checked: no root was given for it."
+    TIMESTAMP_UNTRUSTED = "TIMESTAMP_UNTRUSTED", "A timestamp of an authority that is not under the given roots."
+    TIMESTAMP_EXPIRED = (
+        "TIMESTAMP_EXPIRED",
+        "A timestamp whose authority's certificate was not valid when it was made.",
+    )
+    TIMESTAMP_BAD = "TIMESTAMP_BAD", "A timestamp that cannot be read, or whose signature does not verify."
+    TIMESTAMP_REPLAYED = "TIMESTAMP_REPLAYED", "A timestamp that is not over the record it stands behind."
+    TIMESTAMP_ORDER = "TIMESTAMP_ORDER", "A later timestamp says an earlier time."
     RECORDING_MISSING = "RECORDING_MISSING", "The journal vouches for a recording whose folder is gone."
     RECORDING_UNRECORDED = "RECORDING_UNRECORDED", "A recording's folder is there and no record names it."
     RECORDING_UNCLOSED = "RECORDING_UNCLOSED", "A recording has no closing record: still running, or cut off."
     RECORDING_TOTALS = "RECORDING_TOTALS", "A closing record's totals are not the sums of what it closes."
+    RECORDING_JSON_DIFFERS = (
+        "RECORDING_JSON_DIFFERS",
+        "recording.json, which is derived and no evidence, is not what the journal makes of it, or is absent.",
+    )
     RECORDING_EMPTY = "RECORDING_EMPTY", "A recording ended before anything of it was on flash."
     RECOVERED = "RECOVERED", "A recording was cut off and sealed at the next start, as it lay."
     GAP = "GAP", "Frames that the camera could not keep, as it says itself."
@@ -93,6 +120,10 @@ class Code(StrEnum):
     ENCRYPTION_CHANGED = (
         "ENCRYPTION_CHANGED",
         "The camera encrypts to other keys than before, or no longer, as its journal says.",
+    )
+    FOLDER_NOT_PLAIN = (
+        "FOLDER_NOT_PLAIN",
+        "journal, recordings or device is a link or no folder; nothing in it was looked at.",
     )
     FILE_NAME = "FILE_NAME", "A record names a file in a way that could lead elsewhere; it was not opened."
     FILE_UNKNOWN = "FILE_UNKNOWN", "A file that no record names."

@@ -6,18 +6,31 @@ from collections.abc import Sequence
 
 from agent.vault.layout import INIT_NAME, RECORDING_JSON_NAME
 from agent.verify.evidence import README_NAME, SUMS_NAME, Evidence
-from agent.verify.evidence_file import LEFTOVER_NAME, RECORDING_ID, SEGMENT_NAME, is_plain_folder, names_in
+from agent.verify.evidence_file import LEFTOVER_NAME, RECORDING_ID, SEGMENT_NAME, names_in
 from agent.verify.finding import Code, Findings, Severity
 from agent.verify.recording import RecordingCheck
 
 _PACKAGE_NAMES = frozenset({"journal", "device", SUMS_NAME, README_NAME})
 
 
-def check_folder(evidence: Evidence, recording: RecordingCheck, findings: Findings) -> None:
-    """Report a folder that is gone, and files in it that no record names."""
+def check_refused(evidence: Evidence, findings: Findings) -> None:
+    """Report links in place of the folders that everything lies in."""
+    for folder in evidence.refused_folders:
+        findings.fail(
+            Code.FOLDER_NOT_PLAIN,
+            folder.name,
+            f"{folder.name} is a link, or no folder: nothing behind it was looked at. Put the folder itself there.",
+        )
+
+
+def check_folder(evidence: Evidence, recording: RecordingCheck, findings: Findings, *, writing: bool) -> None:
+    """Report a folder that is gone, files in it that no record names, and a `recording.json` that is not derived.
+
+    writing: the camera wrote its journal meanwhile.
+    """
     recording_id = recording.recording_id
     folder = evidence.recording(recording_id)
-    if not is_plain_folder(folder):
+    if not evidence.has_recording(recording_id):
         if recording.vouched_bytes or recording.frames:
             findings.fail(
                 Code.RECORDING_MISSING,
@@ -26,6 +39,7 @@ def check_folder(evidence: Evidence, recording: RecordingCheck, findings: Findin
                 recording_id=recording_id,
             )
         return
+    recording.derived.check(folder, recording_id, findings, closed=recording.closed, writing=writing)
     known = recording.files | {RECORDING_JSON_NAME} | (_PACKAGE_NAMES if evidence.is_package else set())
     for name in names_in(folder):
         subject = f"{recording_id}/{name}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from agent.media.units import VIDEO_TIMESCALE_90K, ns_to_90k
 from agent.vault.layout import INIT_NAME, is_encrypted
 from agent.vault.record import Record
+from agent.verify.derived import DerivedJson
 from agent.verify.evidence_file import RECORDING_ID, SEGMENT_NAME
 from agent.verify.fields import FieldError, Fields
 from agent.verify.finding import Code, Findings, Severity
@@ -75,6 +76,8 @@ class RecordingCheck:
         self.vouched_bytes = 0
         self.frames = 0
         self.end_media_90k = 0
+        self.derived = DerivedJson(recording_id)
+        """What `recording.json` must say."""
         self._open_checkpoints: dict[str, list[Checkpoint]] = {}
         self._sealed: set[str] = set()
         self._last_fragment = 0
@@ -99,6 +102,7 @@ class RecordingCheck:
         if self.closed:
             raise FieldError("it follows on the record that closed its recording")
         self.last_ordinal = ordinal
+        self.derived.take(record)
         handle(record, Fields(record.fields))
 
     def finish(self) -> None:

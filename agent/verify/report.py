@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.verify.finding import Finding, Severity
+from agent.verify.interval import Interval
 
 
 class Verdict(StrEnum):
@@ -24,6 +25,7 @@ class RecordingReport:
     """One recording. start_utc_ns: claimed wall time of its first frame, None when it was never opened.
 
     marker_ms: media times of the wearer's markers. bytes: of media that signatures cover.
+    time: what timestamps say of it, None when it has no records.
     """
 
     recording_id: str
@@ -41,6 +43,7 @@ class RecordingReport:
     marker_ms: tuple[int, ...]
     gaps: int
     linked_from: str | None
+    time: Interval | None = None
 
     @property
     def start_utc(self) -> datetime | None:
@@ -68,6 +71,7 @@ class RecordingReport:
             "marker_ms": list(self.marker_ms),
             "gaps": self.gaps,
             "linked_from": self.linked_from,
+            "time": self.time.to_json() if self.time else None,
         }
 
 

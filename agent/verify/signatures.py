@@ -14,10 +14,10 @@ from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
 from agent.errors import CmsError, DeviceKeyError
-from agent.trust.certificates import check_chain, fingerprint_hex, parse_chain
+from agent.trust.certificates import check_chain, fingerprint_hex, fingerprint_text, parse_chain, public_key_der
 from agent.trust.cms import verify_detached
-from agent.vault.layout import CHAIN_NAME, ROOT_NAME
-from agent.verify.evidence_file import read_plain
+from agent.vault.layout import CHAIN_NAME, ROOT_NAME, kept_chain_name
+from agent.verify.evidence_file import is_refused_folder, read_plain
 from agent.verify.fields import FieldError, Fields
 from agent.verify.finding import Code, Findings
 from agent.verify.journal import JournalLine
@@ -39,14 +39,16 @@ class SignatureCheck:
     """Takes journal lines in order. Afterwards `finish`, then the properties."""
 
     def __init__(self, device: Path, roots: Sequence[x509.Certificate] | None, findings: Findings) -> None:
-        """device: the folder with chain.pem and root.pem. roots: what the examiner trusts, None when they gave none."""
+        """device: the folder with chains and root.pem. roots: what the examiner trusts, None when they gave none."""
         self._findings = findings
+        self._device = device
         self._bundle = self._read(device / CHAIN_NAME, required=True)
         self.root_given = roots is not None
         self._roots = tuple(roots) if roots is not None else self._read(device / ROOT_NAME, required=False)
         self._keys: dict[str, _Key] = {}
         self._key: _Key | None = None
         self._unknown: set[str] = set()
+        self._introduced: str | None = None
         self.device_id: str | None = None
         self._pending_from: int | None = None
         self._pending = 0
@@ -85,6 +87,8 @@ class SignatureCheck:
             self._opened(line)
         if line.record.signature is not None and self._is_good(line, line.record.signature):
             self.signed += 1
+            if line.record.type == "certificate-changed":
+                self._take_introduction(line)
             self._pending_total += self._pending
             self._pending_from, self._pending = None, 0
             return
@@ -120,6 +124,8 @@ class SignatureCheck:
 
     def _read(self, path: Path, *, required: bool) -> tuple[x509.Certificate, ...]:
         subject = f"device/{path.name}"
+        if is_refused_folder(self._device):
+            return ()  # is a finding of its own, and not one for each file
         try:
             data = read_plain(path, MAX_PEM_BYTES)
             with warnings.catch_warnings():
@@ -156,10 +162,9 @@ class SignatureCheck:
                 f"From here on the camera calls itself {device_id[:80]!r}; before it was {self.device_id[:80]!r}.",
                 at=line.ordinal,
             )
-        elif before is not None and self._key is not None and before is not self._key:
-            self._findings.note(
-                Code.CERT_CHANGED, line.place, "From here on another certificate signs.", at=line.ordinal
-            )
+        if before is not None and self._key is not None and before is not self._key:
+            self._changed(before, self._key, line)
+        self._introduced = None
         self.device_id = device_id
         if self._key is not None and (name := _common_name(self._key.certificate)) != device_id:
             self._findings.warn(
@@ -169,23 +174,56 @@ class SignatureCheck:
                 at=line.ordinal,
             )
 
+    def _take_introduction(self, line: JournalLine) -> None:
+        try:
+            self._introduced = Fields(line.record.fields).sha256("certificate_sha256")
+        except FieldError as error:
+            self._findings.fail(Code.RECORD_INVALID, line.place, f"{line.place}: {error}.", at=line.ordinal)
+
+    def _changed(self, before: _Key, after: _Key, line: JournalLine) -> None:
+        said = f"From here on another certificate signs, SHA-256 {fingerprint_text(after.certificate)[:23]}…"
+        if self._introduced == fingerprint_hex(after.certificate):
+            self._findings.note(
+                Code.CERT_CHANGED, line.place, f"{said}; the key before introduced it.", at=line.ordinal
+            )
+        elif _public_key(before.certificate) == _public_key(after.certificate) is not None:
+            self._findings.note(Code.CERT_CHANGED, line.place, f"{said}; it is for the same key.", at=line.ordinal)
+        else:
+            self._findings.warn(
+                Code.CERT_NOT_INTRODUCED,
+                line.place,
+                f"{said}, for another key, and no record that the key before signed introduces it: only its issuer "
+                "says that it is the same camera. Ask the department when and why this camera was given another key.",
+                at=line.ordinal,
+            )
+
     def _find(self, sha256: str, line: JournalLine) -> _Key | None:
         if sha256 in self._keys:
             return self._keys[sha256]
-        for certificate in self._bundle:
-            if fingerprint_hex(certificate) == sha256:
-                self._keys[sha256] = _Key(certificate)
-                return self._keys[sha256]
+        if found := self._look_up(sha256):
+            self._keys[sha256] = _Key(found)
+            return self._keys[sha256]
         if sha256 not in self._unknown and len(self._unknown) < MAX_CERTIFICATES:
             self._unknown.add(sha256)
             self._findings.fail(
                 Code.CERT_UNKNOWN,
                 line.place,
-                f"{line.file} names the certificate {sha256}, which is not in device/{CHAIN_NAME}; its signatures "
-                "cannot be checked.",
+                f"{line.file} names the certificate {sha256}, which has no chain in device/; its signatures cannot be "
+                "checked.",
                 at=line.ordinal,
             )
         return None
+
+    def _look_up(self, sha256: str) -> x509.Certificate | None:
+        """In chain.pem, and else in the chain that was kept under this hash."""
+        for certificate in self._bundle:
+            if fingerprint_hex(certificate) == sha256:
+                return certificate
+        if len(self._keys) >= MAX_CERTIFICATES:
+            return None
+        kept = self._read(self._device / kept_chain_name(sha256), required=False)
+        self._bundle = (*self._bundle, *kept)
+        return next((certificate for certificate in kept if fingerprint_hex(certificate) == sha256), None)
 
     def _is_good(self, line: JournalLine, signature: bytes) -> bool:
         if self._key is None:
@@ -250,6 +288,13 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
+
+
+def _public_key(certificate: x509.Certificate) -> bytes | None:
+    try:
+        return public_key_der(certificate.public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        return None
 
 
 def _common_name(certificate: x509.Certificate) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from agent.clock import NS_PER_MS
 from agent.media.units import VIDEO_TIMESCALE_90K
 from agent.verify.finding import Finding, Severity
+from agent.verify.interval import Interval
 from agent.verify.recording import RecordingCheck
 from agent.verify.report import RecordingReport, Verdict
 
@@ -21,7 +22,9 @@ def _touches(finding: Finding, check: RecordingCheck) -> bool:
     return not ends_before and finding.until >= (check.first_ordinal or 0)
 
 
-def recording_report(check: RecordingCheck, findings: Sequence[Finding]) -> RecordingReport:
+def recording_report(
+    check: RecordingCheck, findings: Sequence[Finding], time: Interval | None = None
+) -> RecordingReport:
     """One recording's part of the report. A fault of the journal refutes only recordings whose records it touches."""
     failed = any(finding.severity is Severity.FAIL and _touches(finding, check) for finding in findings)
     opened = check.opened
@@ -45,4 +48,5 @@ def recording_report(check: RecordingCheck, findings: Sequence[Finding]) -> Reco
         else (),
         gaps=check.totals.gaps,
         linked_from=opened.linked_from if opened else None,
+        time=time,
     )

@@ -22,20 +22,21 @@ from agent.verify.evidence import Evidence, locate
 from agent.verify.evidence_file import (
     JOURNAL_NAME,
     SEGMENT_NAME,
-    is_plain_folder,
     names_in,
 )
 from agent.verify.fields import FieldError
 from agent.verify.finding import Code, Findings, Severity
-from agent.verify.folders import check_folder, check_unrecorded
+from agent.verify.folders import check_folder, check_refused, check_unrecorded
 from agent.verify.journal import JournalLine, JournalReader
 from agent.verify.media_thread import MediaThread
 from agent.verify.package import check_sums
 from agent.verify.recording import RecordingCheck, UnsafeNameError
 from agent.verify.report import CertificateReport, Report
+from agent.verify.runs import RunCheck
 from agent.verify.segments import MediaJob
 from agent.verify.signatures import SignatureCheck
 from agent.verify.times import TimeCheck
+from agent.verify.timestamps import TimestampCheck
 from agent.verify.verdict import recording_report
 
 Progress = Callable[[int, int], None]
@@ -44,7 +45,7 @@ KNOWN_TYPES = frozenset(
     {
         "journal-open", "boot", "config", "clock", "ready", "trigger", "trigger-pending", "recording-open",
         "checkpoint", "segment", "gap", "marker", "stop", "recording-close", "records-lost", "fault", "fault-cleared",
-        "offload", "shutdown", "encryption",
+        "sound-missing", "trigger-dropped", "offload", "timestamp", "shutdown", "certificate-changed", "encryption",
     }
 )  # fmt: skip
 
@@ -53,17 +54,19 @@ def verify_path(
     path: Path,
     *,
     roots: Sequence[x509.Certificate] | None = None,
+    tsa_roots: Sequence[x509.Certificate] | None = None,
     identities: Identities | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Check everything under `path`, a vault or an evidence package.
 
     roots: certificates the examiner trusts; None takes the one that lies in the evidence, which proves no origin.
+    tsa_roots: certificates of time authorities the examiner trusts; with None timestamps count unchecked, and say so.
     identities: open encrypted segments and sealed fields; None checks them as they are.
     progress(done_bytes, all_bytes): called in another thread as media is hashed.
     Raises EvidenceNotFound when there is neither; whatever is wrong with what there is becomes findings.
     """
-    return _Verification(locate(path), roots, identities, progress).run()
+    return _Verification(locate(path), roots, tsa_roots, identities, progress).run()
 
 
 @dataclass(slots=True)
@@ -80,6 +83,7 @@ class _Verification:
         self,
         evidence: Evidence,
         roots: Sequence[x509.Certificate] | None,
+        tsa_roots: Sequence[x509.Certificate] | None,
         identities: Identities | None,
         progress: Progress | None,
     ) -> None:
@@ -94,6 +98,9 @@ class _Verification:
         self._media = MediaThread(self._hashed, keep_sums=evidence.is_package, identities=identities)
         self._signatures = SignatureCheck(evidence.device, roots, self._findings)
         self._times = TimeCheck(self._findings)
+        self._timestamps = TimestampCheck(tsa_roots, self._findings)
+        # Of an extract nothing is to be said: it ends where its recording does.
+        self._runs = None if evidence.is_package else RunCheck(self._findings)
         self._encryption = EncryptionCheck(identities, self._findings)
         self._recordings: dict[str, RecordingCheck] = {}
         self._others: set[str] = set()
@@ -101,6 +108,7 @@ class _Verification:
         self._ends = _Ends()
 
     def run(self) -> Report:
+        check_refused(self._evidence, self._findings)
         reader = JournalReader(self._evidence.journal, self._findings, extract=self._evidence.is_package)
         with self._media:
             for line in reader:
@@ -110,16 +118,17 @@ class _Verification:
         if not reader.files:
             self._no_journal()
         self._signatures.finish()
+        self._timestamps.finish(self._recordings)
         self._encryption.finish()
         self._finish_journal()
+        writing = self._journal_state() != self._journal_before
         self._check_coverage()
         for recording in self._recordings.values():
             self._check_closed(recording)
-            check_folder(self._evidence, recording, self._findings)
+            check_folder(self._evidence, recording, self._findings, writing=writing)
         if self._evidence.is_package:
             self._check_package()
         else:
-            writing = self._journal_state() != self._journal_before
             unrecorded = [name for name in self._folders if name not in self._recordings]
             check_unrecorded(unrecorded, self._findings, writing=writing)
         return self._report(reader)
@@ -143,7 +152,6 @@ class _Verification:
         return sum(
             (folder / name).lstat().st_size
             for folder in folders
-            if is_plain_folder(folder)
             for name in names_in(folder)
             if SEGMENT_NAME.fullmatch(name)
         )
@@ -154,9 +162,12 @@ class _Verification:
         self._ends.last = record
         self._ends.count += 1
         self._signatures.take(line)
+        if self._runs is not None:
+            self._runs.take(line)
         recording_id = record.fields.get("recording_id")
         try:
             self._times.take(line)
+            self._timestamps.take(line)
             if record.type not in KNOWN_TYPES:
                 self._unknown_types[record.type[:40]] = self._unknown_types.get(record.type[:40], 0) + 1
             elif record.type == "records-lost":
@@ -193,9 +204,8 @@ class _Verification:
         self._recordings[recording_id].take(record, ordinal)
 
     def _media_job(self, job: MediaJob) -> None:
-        folder = self._evidence.recording(job.recording_id)
-        if is_plain_folder(folder):  # a folder that is gone is one finding and not one for each file
-            self._media.put(job, folder / job.name)
+        if self._evidence.has_recording(job.recording_id):  # a folder that is gone is one finding, not one a file
+            self._media.put(job, self._evidence.recording(job.recording_id) / job.name)
 
     def _no_journal(self) -> None:
         if self._evidence.is_package or self._folders:
@@ -208,6 +218,8 @@ class _Verification:
             )
 
     def _finish_journal(self) -> None:
+        if self._runs is not None:
+            self._runs.finish()
         if self._unknown_types:
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self._unknown_types.items())[:20])
             self._findings.note(
@@ -312,7 +324,10 @@ class _Verification:
             first_seq=first.seq if first else None,
             last_seq=last.seq if last else None,
             head_sha256=last.sha256 if last else None,
-            recordings=tuple(recording_report(check, findings) for check in self._recordings.values()),
+            recordings=tuple(
+                recording_report(check, findings, self._timestamps.interval(check.recording_id))
+                for check in self._recordings.values()
+            ),
             findings=findings,
         )
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import av
 
 from agent.clock import NS_PER_S
+from agent.daemon.memory import bound_memory
 from agent.media.packets import AudioPacket, VideoPacket
 from agent.media.units import samples_to_ns
 from agent.ring.ring import PacketRing
@@ -66,6 +67,7 @@ def _bytes(size: int) -> bytes:
 
 def main() -> None:
     """Arguments: the source, and how many seconds the ring holds."""
+    bound_memory()  # as the daemon does first of all
     source, seconds = Path(sys.argv[1]), int(sys.argv[2])
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         sizes = pool.apply(video_sizes, (source,))

@@ -73,6 +73,8 @@ def test_a_stop_holds_from_when_it_is_recognised_even_if_the_recorder_hears_of_i
     bench.commands_held = False
     bench.run_until_idle()
     (opened,) = of_type(journal_records(filesystem, bench.layout), "recording-open")
+    (stop,) = of_type(journal_records(filesystem, bench.layout), "stop")
+    assert (stop["stop_boottime_ns"], stop["reason"]) == (stop_ns, "button")
     playback = play(recording_bytes(filesystem, bench.layout.recording(opened["recording_id"])))
     origin_ns = opened["media_origin_boottime_ns"]
     assert playback.counters == [number for ns, number in bench.frame_counters if origin_ns <= ns <= stop_ns]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import functools
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import agent
 from agent.clock import NS_PER_MS, NS_PER_S, SimulatedClock
 from agent.controller.events import ButtonEdge
 from agent.settings.schema import Settings
-from tests.support.bench import VAULT, bench_settings
+from tests.support.bench import VAULT, Bench, bench_settings
 from tests.support.campaign import Shift, Violation, check, next_boot, recover
-from tests.support.crashfs import CrashFilesystem, SyncSite
+from tests.support.crashfs import FOREVER, CrashFilesystem, OpKind, SyncSite
 from tests.support.evidence_key import EVIDENCE
 from tests.support.playback import journal_records, of_type, play, recording_bytes
 
@@ -258,3 +259,25 @@ def test_without_any_one_sync_a_promise_breaks(site: SyncSite) -> None:
         _violated(site, whole_shift()) or _violated_in_recovery(site) or _violated(site, whole_shift(encrypted=True))
     )
     assert needed, f"nothing needs {site}; take it out or test what it is for"
+
+
+def test_a_recording_that_cannot_be_read_keeps_nothing_from_starting() -> None:
+    shift = whole_shift()
+    first_promise = next(promise for promise in shift.promises if promise.number == 1)
+    state = shift.filesystem.cut_before(first_promise.operations + 1).smallest_state()
+    state.fail_at(0, errno.EIO, times=FOREVER, kinds=[OpKind.SYNC_FILE])
+    bench = Bench(state, SETTINGS, clock=next_boot(shift))
+    sync_file = state.sync_file
+
+    def rotten(path: Path) -> None:
+        if path.suffix == ".m4s":
+            sync_file(path)  # the journal's file can be read, the segment cannot
+
+    state.sync_file = rotten  # type: ignore[method-assign]
+    bench.start()
+    bench.run_for(3.5)
+    bench.record(3)
+    records = journal_records(state, bench.layout)
+    assert "recovery" in {fields["component"] for fields in of_type(records, "fault")}
+    (close,) = of_type(records, "recording-close")
+    assert close["recovered"] is False

@@ -12,9 +12,13 @@ import pytest
 
 from agent.clock import NS_PER_MS, NS_PER_S
 from agent.controller.signals import Cue, Indication
+from agent.errors import StorageError
+from agent.recorder.fragment import Fragment
 from agent.recorder.recording import RESERVE_BYTES
-from tests.support.bench import VAULT, Bench, bench_settings
-from tests.support.campaign import check_with_verifier
+from agent.recorder.segment import OpenSegment
+from agent.recorder.segment_body import ClearBody
+from tests.support.bench import VAULT, Bench, bench_settings, rebooted
+from tests.support.campaign import check_with_verifier, recover
 from tests.support.crashfs import FOREVER, CrashFilesystem, OpKind
 from tests.support.playback import journal_records, of_type, play, recording_bytes
 
@@ -227,3 +231,102 @@ def test_a_card_that_is_read_only_from_the_start_is_a_state_and_not_an_end() -> 
     bench.run_for(3)
     bench.run_until_idle()
     assert_nothing_lost(filesystem, bench)
+
+
+def test_on_a_card_that_stays_full_the_stop_and_the_fault_are_journalled_and_nothing_resumes() -> None:
+    filesystem = CrashFilesystem(VAULT)
+    bench = Bench(filesystem, SETTINGS).start()
+    bench.run_for(3.5)
+    bench.double_press(bench.clock.boottime_ns() + 500 * NS_PER_MS)
+    bench.run_for(2)
+    filesystem.set_free_bytes(RESERVE_BYTES - 10_000)
+    bench.run_for(2)
+    assert bench.recorder is not None
+    records = journal_records(filesystem, bench.layout)
+    (fault,) = of_type(records, "fault")
+    assert "free" in fault["message"], "said while the card is still full"
+    bench.hold(bench.clock.boottime_ns() + 1500 * NS_PER_MS)
+    bench.run_for(8)
+    bench.terminate()
+    bench.run_for(25)
+    assert bench.daemon.exit is not None
+    assert not bench.daemon.exit.clean, "what could not be written is not called done"
+    bench.recorder.close()
+    assert of_type(journal_records(filesystem, bench.layout), "stop")
+    again = recover(filesystem.after_kill(), SETTINGS, rebooted(bench.clock, after_s=5))
+    assert again.recovered.recording_ids
+    assert again.recovered.resume_from is None, "the wearer had stopped it"
+
+
+def test_one_recording_that_cannot_be_written_does_not_hold_up_another() -> None:
+    filesystem = CrashFilesystem(VAULT)
+    bench = Bench(filesystem, SETTINGS).start()
+    bench.run_for(3.5)
+    now_ns = bench.clock.boottime_ns()
+    bench.double_press(now_ns + 500 * NS_PER_MS)
+    bench.run_until(now_ns + 1500 * NS_PER_MS)
+    assert bench.recorder is not None
+    (writer,) = bench.recorder._writers.values()
+    broken = StorageError(errno.EIO, "This file's blocks are gone", "000001.m4s")
+
+    def fails() -> bool:
+        raise broken
+
+    writer.step = fails  # type: ignore[method-assign]
+    bench.hold(now_ns + 3 * NS_PER_S)
+    bench.double_press(now_ns + 4 * NS_PER_S)
+    bench.run_until(now_ns + 12 * NS_PER_S)
+    opened = of_type(journal_records(filesystem, bench.layout), "recording-open")
+    assert [fields["number"] for fields in opened] == [1, 2]
+    assert len(of_type(journal_records(filesystem, bench.layout), "checkpoint", opened[1]["recording_id"])) >= 3
+
+
+def test_strays_among_the_recordings_keep_nothing_from_starting() -> None:
+    filesystem = CrashFilesystem(VAULT)
+    recordings = VAULT / "recordings"
+    filesystem.put(recordings / ".DS_Store", b"")
+    filesystem.put(recordings / ".Trash-1000" / "info", b"")
+    filesystem.put(recordings / "01a0c450-8500-7392-b505-1cebc13c45aa", b"a file in place of a folder")
+    bench = Bench(filesystem, SETTINGS).start()
+    bench.run_for(3.5)
+    bench.record(3)
+    assert bench.recovered.recording_ids == ()
+    assert len(bench.recovered.ignored) == 3
+    assert filesystem.list_dir(recordings / ".Trash-1000") == ["info"]
+    (close,) = of_type(journal_records(filesystem, bench.layout), "recording-close")
+    assert close["recovered"] is False
+
+
+def test_a_close_that_fails_after_a_good_sync_changes_nothing() -> None:
+    class Stubborn:
+        def write(self, data: bytes) -> None:
+            assert data
+
+        def datasync(self) -> None:
+            """Done."""
+
+        def close(self) -> None:
+            raise StorageError(errno.EIO, "close failed", "000001.m4s")
+
+    segment = OpenSegment("000001.m4s", Stubborn(), ClearBody())
+    segment.append([Fragment(b"init", b"data", 0, 90_000, 30, 0)])
+    assert segment.seal("whole")["bytes"] == 4
+
+
+def test_frames_that_the_camera_left_out_are_counted_in_the_record() -> None:
+    filesystem = CrashFilesystem(VAULT)
+    bench = Bench(filesystem, SETTINGS).start()
+    bench.run_for(3.5)
+    now_ns = bench.clock.boottime_ns()
+    bench.double_press(now_ns + 500 * NS_PER_MS)
+    bench.hold(now_ns + 6 * NS_PER_S)
+    bench.run_until(now_ns + 2 * NS_PER_S)
+    before = len(bench.frame_counters)
+    bench.clock.advance_ns(2 * NS_PER_S)  # the machine was busy: a queue of four frames overflows
+    bench.run_until(now_ns + 7 * NS_PER_S).run_until_idle()
+    times_ns = [ns for ns, _ in bench.frame_counters[before - 1 : before + 1]]
+    missed = round((times_ns[1] - times_ns[0]) / (NS_PER_S // SETTINGS.camera.fps)) - 1
+    (close,) = of_type(journal_records(filesystem, bench.layout), "recording-close")
+    assert close["missed_frames"] == missed > 10
+    assert bench.stream is not None
+    assert bench.stream.ring.missed_frames == missed

@@ -19,6 +19,8 @@ from agent.controller.events import ButtonEdge, TerminationAsked
 from agent.controller.signals import Cue, Indication
 from agent.daemon.capture import make_ring, make_tracks
 from agent.daemon.daemon import TICK_NS, Daemon
+from agent.daemon.signed_ring import SignedRing
+from agent.daemon.stream_signer import open_stream_signer
 from agent.daemon.vault_opening import open_recorder
 from agent.encode.audio import AudioEncoder
 from agent.encode.video import VideoEncoder
@@ -39,6 +41,8 @@ from agent.settings.schema import (
     VaultSettings,
     VideoSettings,
 )
+from agent.signing.desk import InlineDesk
+from agent.signing.signer import StreamSigner
 from agent.vault.filesystem import Filesystem
 from agent.vault.layout import VaultLayout
 from tests.support.identity import BENCH_IDENTITY, BenchIdentity
@@ -119,7 +123,7 @@ class Bench:
         self._order = count()
         self._due: list[tuple[int, int, Callable[[], None]]] = []
         self._commands: list[Callable[[Recorder], None]] = []
-        self._keyframe_wanted = False
+        self._keyframe_after_ns: int | None = None
         self.camera = SyntheticCamera(
             self.clock,
             self.settings.camera.width,
@@ -146,6 +150,7 @@ class Bench:
         self.recorder: Recorder | None = None
         self.stream: Stream | None = None
         self._video: VideoEncoder | None = None
+        self._signed: SignedRing | None = None
         self._audio: AudioEncoder | None = None
         self._next_frame_ns = 0
         self._sound_until_ns = 0
@@ -189,17 +194,22 @@ class Bench:
         ring = make_ring(self.settings, camera_format.fps, None)
         tracks = make_tracks(self.settings, self._video)
         self.stream = Stream(ring, tracks, self.camera.name, self._video.name)
+        self._signed = SignedRing(ring, self._stream_signer)
         if self.microphone is not None:
             self._audio = AudioEncoder(self.settings.audio, self.microphone.open())
             self._sound_until_ns = self.clock.boottime_ns()
         self._next_frame_ns = self.clock.boottime_ns()
 
+    def _stream_signer(self) -> StreamSigner | None:
+        signer = self.identity.signer
+        return open_stream_signer(self.settings, self.clock, signer, self.daemon.note_fault, InlineDesk(signer))
+
     def do(self, command: Callable[[Recorder], None]) -> None:
         """The daemon's way to the storage thread."""
         self._commands.append(command)
 
-    def _force_keyframe(self) -> None:
-        self._keyframe_wanted = True
+    def _force_keyframe(self, after_ns: int) -> None:
+        self._keyframe_after_ns = after_ns
 
     def run_for(self, seconds: float) -> Bench:
         """Let time pass."""
@@ -250,6 +260,7 @@ class Bench:
     def _frame(self) -> None:
         assert self.stream is not None
         assert self._video is not None
+        assert self._signed is not None
         first = self.stream.ring.newest_video_ns is None
         try:
             frame = self.camera.read()
@@ -257,9 +268,11 @@ class Bench:
             self.end_stream(str(error))
             return
         self.frame_counters.append((frame.captured_ns, self.camera.delivered - 1))
-        wanted, self._keyframe_wanted = self._keyframe_wanted, False
+        wanted = self._keyframe_after_ns is not None and frame.captured_ns > self._keyframe_after_ns
+        if wanted:
+            self._keyframe_after_ns = None
         for packet in self._video.encode(frame, force_keyframe=wanted):
-            self.stream.ring.push_video(packet)
+            self._signed.push_video(packet)
         self._sound()
         if first:
             self.daemon.stream_started(self.stream)

@@ -41,14 +41,14 @@ def gop_data() -> tuple[bytes, ...]:
     """The access units of one closed GOP, from the real encoder."""
     packets = encode_numbered([number * FRAME_NS for number in range(GOP_FRAMES)])
     assert packets[0].is_keyframe
-    return tuple(packet.data for packet in packets)
+    return tuple(bytes(packet.data) for packet in packets)
 
 
 @cache
 def sound_data() -> tuple[bytes, ...]:
     """AAC frames that fit into one second, whole ones only."""
     packets, _ = tone(1.0, 0)
-    return tuple(packet.data for packet in packets)[: AUDIO.sample_rate_hz // 1024]
+    return tuple(bytes(packet.data) for packet in packets)[: AUDIO.sample_rate_hz // 1024]
 
 
 class NobodyListens:

@@ -91,7 +91,7 @@ def decode(packets: Sequence[VideoPacket]) -> list[av.VideoFrame]:
     assert isinstance(decoder, VideoCodecContext)
     frames: list[av.VideoFrame] = []
     for packet in packets:
-        frames += decoder.decode(av.Packet(packet.data))
+        frames += decoder.decode(av.Packet(bytes(packet.data)))
     return frames + decoder.decode(None)
 
 

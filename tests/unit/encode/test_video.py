@@ -83,7 +83,7 @@ def test_every_frame_decodes_in_order_with_no_delay_on_any_number_of_threads(thr
     decoder.thread_count = 1
     for number, time_ns in enumerate(steady(45)):
         (packet,) = encoder.encode(CameraFrame(numbered_picture(number), time_ns))
-        (frame,) = decoder.decode(av.Packet(packet.data))
+        (frame,) = decoder.decode(av.Packet(bytes(packet.data)))
         assert read_number(luma_of(frame)) == number
         assert frame.pict_type != PictureType.B
 
@@ -92,7 +92,7 @@ def test_a_gop_begins_each_second_and_carries_its_headers() -> None:
     packets = encode_numbered(steady(95))
     assert keyframe_numbers(packets) == [0, 30, 60, 90]
     for packet in packets:
-        types = nal_types(packet.data)
+        types = nal_types(bytes(packet.data))
         assert packet.is_keyframe == (IDR in types)
         if packet.is_keyframe:
             assert types.index(SPS) < types.index(PPS) < types.index(IDR)
@@ -118,7 +118,7 @@ def test_the_gop_length_follows_the_setting() -> None:
 def test_a_forced_keyframe_is_an_idr_picture_and_starts_the_second_anew() -> None:
     packets = encode_numbered(steady(60), keyframes=frozenset({7, 8}))
     assert keyframe_numbers(packets) == [0, 7, 8, 38]
-    assert IDR in nal_types(packets[7].data)
+    assert IDR in nal_types(bytes(packets[7].data))
     assert numbers_of(packets[8:38]) == list(range(8, 38))
 
 
@@ -412,7 +412,7 @@ def test_a_late_forgetful_hardware_encoder_still_gives_whole_packets_with_exact_
     keyframes = [packet for packet in packets if packet.is_keyframe]
     assert len(keyframes) == 3
     for packet in keyframes:
-        types = nal_types(packet.data)
+        types = nal_types(bytes(packet.data))
         assert types.index(SPS) < types.index(PPS) < types.index(IDR)
     assert numbers_of(packets[packets.index(keyframes[1]) :])[0] == 30
 

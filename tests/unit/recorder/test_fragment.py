@@ -324,7 +324,9 @@ class TestRefused:
     def test_a_format_that_changes_under_way(self) -> None:
         fragmenter = Fragmenter(WITH_AUDIO, START_NS)
         fragmenter.fragment(1, self.video(), [], self.end_ns)
-        other = [VideoPacket(p.data.replace(b"\x68", b"\x68\xee", 1), p.pts_ns, p.is_keyframe) for p in self.video()]
+        other = [
+            VideoPacket(bytes(p.data).replace(b"\x68", b"\x68\xee", 1), p.pts_ns, p.is_keyframe) for p in self.video()
+        ]
         with pytest.raises(EncoderError, match="does not fit the recording's"):
             fragmenter.fragment(2, other, [], self.end_ns)
 

@@ -91,7 +91,7 @@ def mended(settings: Settings) -> Settings:
     settings = dataclasses.replace(
         settings,
         camera=camera,
-        video=dataclasses.replace(video, gop_ms=gop_ms, bitrate_bps=min(video.bitrate_bps, 20_000_000)),
+        video=dataclasses.replace(video, gop_ms=gop_ms, bitrate_bps=min(video.bitrate_bps, 17_000_000)),
         gestures=dataclasses.replace(
             gestures, double_press_ms=double_press_ms, hold_ms=max(gestures.hold_ms, double_press_ms + 1)
         ),
@@ -103,6 +103,17 @@ def mended(settings: Settings) -> Settings:
             factory=settings.gpio.factory if settings.profile == "bench" else "lgpio",
             bench_pin_socket_path="",
             chip_labels=settings.gpio.chip_labels or ("pinctrl-rp1",),
+        ),
+    )
+    token = settings.key.backend == "pkcs11"
+    settings = dataclasses.replace(
+        settings,
+        key=dataclasses.replace(
+            settings.key,
+            module_path=(settings.key.module_path or "/p/module.so") if token else "",
+            token=(settings.key.token or "token") if token else "",
+            label=settings.key.label or "label",
+            pin_path=(settings.key.pin_path or "/p/pin") if token else "",
         ),
     )
     if settings.audio.source == "camera" and camera.backend in {"picamera2", "webcam"}:

@@ -170,6 +170,12 @@ COMBINATIONS = {
     "[buffer]\nmax_bytes = 33_162_499": (2, "expected buffer.max_bytes to be at least 33162500 to hold 30 s"),
     "[buffer]\npre_event_s = 120": (2, "buffer.max_bytes = 64000000 (the default) with buffer.pre_event_s = 120"),
     '[vault]\npath = "/v"\nkey_path = "/v/device/key"': (3, "a path outside the vault /v"),
+    '[key]\nbackend = "pkcs11"\ntoken = "t"\npin_path = "/pin"': (2, 'key.module_path = "" (the default) with key.backend = "pkcs11"; expected key.module_path to be the path of'),  # noqa: E501
+    '[key]\nbackend = "pkcs11"\nmodule_path = "/m"\npin_path = "/pin"': (2, "expected key.token to be the label of"),
+    '[key]\nbackend = "pkcs11"\nmodule_path = "/m"\ntoken = "t"': (2, "expected key.pin_path to be the path of"),
+    '[key]\nbackend = "pkcs11"\nmodule_path = "/m"\ntoken = "t"\npin_path = "/p"\nlabel = ""': (6, "the label of the key"),  # noqa: E501
+    '[key]\ntoken = "t"': (2, 'key.backend = "software" (the default) with key.token = "t"; expected key.backend to be "pkcs11"'),  # noqa: E501
+    '[vault]\npath = "/v"\n[key]\nbackend = "pkcs11"\nmodule_path = "/m"\ntoken = "t"\npin_path = "/v/pin"': (7, "must never see the PIN"),  # noqa: E501
     '[vault]\npath = "/v"\nreceipt_queue_path = "/v"': (3, "a path outside the vault /v"),
     f"[encryption]\nrecipients = ['{RECIPIENTS[0][:-1]}q']": (2, "q is no age public key (invalid Bech32 encoding)"),
     f"[encryption]\nrecipients = ['{RECIPIENTS[0]}', '{RECIPIENTS[0]}']": (2, "at most 8 keys, each of them once"),

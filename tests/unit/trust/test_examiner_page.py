@@ -47,6 +47,7 @@ class Writer:
     prev: str = ZERO_HASH
     number: int = 0
     sign: Callable[[bytes], bytes] = lambda data: sign_detached(identity().signer, data)
+    certificate_sha256: str = field(default_factory=lambda: fingerprint_hex(identity().leaf))
 
     @property
     def path(self) -> Path:
@@ -78,7 +79,7 @@ class Writer:
             "torn_sha256": hashlib.sha256(named).hexdigest(),
             "torn_exact": exact,
             "device_id": "CAM-0001",
-            "certificate_sha256": fingerprint_hex(identity().leaf),
+            "certificate_sha256": self.certificate_sha256,
             "key": "software (exportable)",
         }
         self.add("journal-open", pending=False, **fields)
@@ -87,7 +88,8 @@ class Writer:
 @pytest.fixture
 def vault(tmp_path: Path) -> Path:
     """Three journal files: an ordinary one with a torn tail, one after a failed write, and one cut off just now."""
-    identity().write(tmp_path)
+    identity().write(tmp_path / "device")
+    (tmp_path / "root.pem").write_bytes(pem([identity().root]))
     (tmp_path / "journal").mkdir()
     media = tmp_path / "recordings" / RECORDING
     media.mkdir(parents=True)
@@ -135,7 +137,7 @@ def vault(tmp_path: Path) -> Path:
 def check(vault: Path, shell: str = "sh", **environment: str) -> subprocess.CompletedProcess[str]:
     (vault / "check-journal.sh").write_text(script("check-journal.sh"), encoding="utf-8")
     return subprocess.run(
-        [shell, "check-journal.sh", "journal", "chain.pem", "root.pem"],
+        [shell, "check-journal.sh", "journal", "device", "root.pem"],
         cwd=vault, capture_output=True, text=True, check=False, env=os.environ | environment,
     )  # fmt: skip
 
@@ -303,10 +305,61 @@ def test_another_camera_of_the_department_cannot_pose_as_this_one(vault: Path) -
     key, certificate = sibling()
     forge(vault, lambda data: encode_detached(certificate, key.sign(data, ec.ECDSA(hashes.SHA256()))))
     refused(vault, "signature of record 1 does not verify")
-    (vault / "chain.pem").write_bytes(pem([identity().leaf, certificate]))
+    (vault / "device" / "chain.pem").write_bytes(pem([identity().leaf, certificate]))
     refused(vault, "signed by another certificate")
-    (vault / "chain.pem").write_bytes(pem([certificate]))
-    refused(vault, "names another camera certificate")
+    (vault / "device" / "chain.pem").write_bytes(pem([certificate]))
+    refused(vault, "names a camera certificate that is not in device")
+
+
+def change_key(vault: Path, *, introduce: str, renewed: bool = False) -> None:
+    """Go on under another certificate. introduce: "signed", "pending", "other" (another certificate), or "no"."""
+    key, certificate = sibling()
+    if renewed:
+        key, root = identity().key, identity()
+        certificate = make_device_certificate(key.public_key(), "CAM-0001", "1", root.root_key, root.root, NOW)
+    for path in (vault / "journal").iterdir():
+        path.unlink()
+    writer = Writer(vault / "journal")
+    writer.open("first")
+    new = fingerprint_hex(certificate)
+    if introduce != "no":
+        named = new if introduce != "other" else "0" * 64
+        writer.add("certificate-changed", pending=introduce == "pending", certificate_sha256=named, key="software")
+        writer.add("shutdown", reason="signal")
+    writer.sign = lambda data: encode_detached(certificate, key.sign(data, ec.ECDSA(hashes.SHA256())))
+    writer.certificate_sha256 = new
+    writer.open("started")
+    writer.add("shutdown", reason="signal")
+    (vault / "device" / f"chain-{new}.pem").write_bytes(pem([certificate]))
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_new_key_that_the_old_one_introduced_passes(vault: Path, shell: str) -> None:
+    change_key(vault, introduce="signed")
+    result = check(vault, shell)
+    assert result.returncode == 0, result.stderr
+    assert "OK: 5 records" in result.stdout
+    assert "from 000002.journal on another certificate signs; the key before introduced it" in result.stdout
+    assert result.stdout.count("Fingerprint=") == 2
+
+
+@pytest.mark.parametrize("introduce", ["no", "pending", "other"])
+def test_a_new_key_that_nobody_introduced_is_told_in_capitals(vault: Path, introduce: str) -> None:
+    change_key(vault, introduce=introduce)
+    result = check(vault)
+    assert result.returncode == 0, result.stderr
+    assert "WARNING: from 000002.journal on another key signs, and NO record" in result.stdout
+
+
+def test_a_renewed_certificate_for_the_same_key_needs_no_introduction(vault: Path) -> None:
+    change_key(vault, introduce="no", renewed=True)
+    assert "from 000002.journal on another certificate signs; it is for the same key" in check(vault).stdout
+
+
+def test_the_old_chain_is_needed_for_the_old_records(vault: Path) -> None:
+    change_key(vault, introduce="signed")
+    (vault / "device" / "chain.pem").unlink()
+    refused(vault, "000001.journal names a camera certificate that is not in device")
 
 
 def test_a_certificate_inside_the_signature_does_not_count(vault: Path) -> None:
@@ -383,8 +436,6 @@ def test_a_media_file_that_no_record_names_is_found(vault: Path) -> None:
 
 def test_one_record_by_hand(vault: Path) -> None:
     (block,) = re.findall(r"^```sh\n(sed -n 5p .*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    (vault / "device").mkdir()
-    identity().write(vault / "device")
     result = subprocess.run(["sh", "-e", "-c", block], cwd=vault, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "Verification successful" in result.stderr
@@ -395,8 +446,6 @@ def test_the_camera_by_hand(vault: Path) -> None:
     (block,) = re.findall(
         r"^```sh\n(openssl x509 .*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )
-    (vault / "device").mkdir()
-    identity().write(vault / "device")
     command = ["sh", "-e", "-c", block]
     result = subprocess.run(command, cwd=vault, capture_output=True, text=True, check=False)
     assert "device/chain.pem: OK" in result.stdout

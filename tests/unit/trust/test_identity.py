@@ -50,7 +50,8 @@ def test_bench_enrolment_gives_a_signer_that_checks_against_its_root(paths: Iden
     assert "BENCH" in paths.bench_root_key.name
     assert b"PRIVATE" not in paths.chain.read_bytes() + paths.root.read_bytes()
     left = {path.name for folder in (paths.key.parent, paths.chain.parent) for path in folder.iterdir()}
-    assert left == {"device.key", paths.bench_root_key.name, paths.bench_root.name, "chain.pem", "root.pem"}
+    kept = paths.kept_chain(certificate).name
+    assert left == {"device.key", paths.bench_root_key.name, paths.bench_root.name, "chain.pem", kept, "root.pem"}
 
 
 def test_the_key_is_private_whatever_the_umask(paths: IdentityPaths) -> None:
@@ -104,12 +105,15 @@ def test_request_and_install(paths: IdentityPaths, tmp_path: Path) -> None:
     made = install_chain(paths, tmp_path / "chain.pem", tmp_path / "root.pem", NOW, has_records=False)
     assert SoftwareSigner.load(paths.key, paths.chain).certificate == made.certificate
     assert load_chain(paths.root) == (department.root,)
-    # Once more is harmless; another certificate over existing records is not.
-    install_chain(paths, tmp_path / "chain.pem", None, NOW, has_records=True)
+    # Once more is harmless; another certificate over existing records waits to be introduced.
+    assert not install_chain(paths, tmp_path / "chain.pem", None, NOW, has_records=True).waits
     (tmp_path / "renewed.pem").write_bytes(pem([issue(request, department)]))
-    with pytest.raises(DeviceKeyError, match="only be checked with its present certificate"):
-        install_chain(paths, tmp_path / "renewed.pem", None, NOW, has_records=True)
-    install_chain(paths, tmp_path / "renewed.pem", None, NOW, has_records=False)
+    renewed = install_chain(paths, tmp_path / "renewed.pem", None, NOW, has_records=True)
+    assert renewed.waits
+    assert load_chain(paths.chain) == (made.certificate,)
+    assert load_chain(paths.next_chain) == (renewed.certificate,)
+    assert not install_chain(paths, tmp_path / "renewed.pem", None, NOW, has_records=False).waits
+    assert load_chain(paths.chain) == (renewed.certificate,)
 
 
 def test_a_root_at_the_end_of_the_chain_is_split_off(paths: IdentityPaths, tmp_path: Path) -> None:

@@ -39,7 +39,9 @@ class RecordingSummary:
 
     def to_json(self) -> bytes:
         """The file's bytes."""
-        return json.dumps(self._document, indent=2, ensure_ascii=False).encode() + b"\n"
+        text = json.dumps(self._document, indent=2, ensure_ascii=False)
+        # Half a surrogate pair is no UTF-8; as a JSON escape it stays what the journal says.
+        return text.encode(errors="backslashreplace") + b"\n"
 
 
 def summarise(recording_id: str, records: Iterable[tuple[str, dict[str, Any]]]) -> RecordingSummary:

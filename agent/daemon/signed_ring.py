@@ -1,0 +1,30 @@
+"""What stands between encoder and ring: the stream is signed on its way in, as soon as there is a key to sign with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agent.media.packets import VideoPacket
+from agent.ring.ring import PacketRing
+from agent.signing.signer import StreamSigner
+
+
+class SignedRing:
+    """The video side of one ring, with a signer of its own. Used from one thread."""
+
+    def __init__(self, ring: PacketRing, open_signer: Callable[[], StreamSigner | None]) -> None:
+        """open_signer: None while there is no key, as long as the card is not in; asked again with each keyframe."""
+        self._ring = ring
+        self._open_signer = open_signer
+        self._signer: StreamSigner | None = None
+
+    def push_video(self, packet: VideoPacket) -> None:
+        """Sign and append. Never waits for a signature. Raises EncoderError for what cannot be signed."""
+        if self._signer is None and packet.is_keyframe:
+            self._signer = self._open_signer()
+        self._ring.push_video(packet if self._signer is None else self._signer.push(packet))
+
+    def close(self) -> None:
+        """End the signer without waiting for it; may be called twice."""
+        if self._signer is not None:
+            self._signer.close()

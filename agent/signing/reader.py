@@ -1,0 +1,310 @@
+"""Reads a signed stream and says of each GOP whether it is what was signed, in memory that does not grow.
+
+ONVIF Media Signing Specification 26.06. GOPs are recognised by their hashes, not by where they stand, so that a GOP
+that was dropped, moved or changed is named itself and does not take those behind it along. Order is then checked by
+counter and linked hash. What the stream cannot tell: that its end was cut off, what its sound and times were.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from agent.signing.finding import GopFinding, GopState, StreamReport
+from agent.signing.gop import HASH_BYTES, MAX_NAL_UNITS, GopHashes
+from agent.signing.key import StreamKey
+from agent.signing.nal import IDR_SLICE, NON_IDR_SLICE, SEI, UNCOVERED_PICTURE_TYPES, NalUnit, is_first_slice
+from agent.signing.sei import GopStatement, MediaSigningSei, SeiError, parse_sei
+
+MAX_PENDING_GOPS = 6
+"""As many GOPs at the end may lack a signature: our signer gives one up, unsigned, when a fifth is waiting."""
+_WINDOW_GOPS = 64
+_WINDOW_HASHES = 2 * MAX_NAL_UNITS
+_COUNTER_MODULUS = 1 << 32
+
+
+@dataclass(slots=True, eq=False)
+class _Gop:
+    """eq=False: two GOPs are never the same. carrier: number of the GOP whose signature covers this one's SEI."""
+
+    number: int
+    start_s: float | None
+    hashes: GopHashes
+    frames: int = 0
+    gop_hash: bytes = b""
+    problem: str | None = None
+    carrier: int | None = None
+    state: GopState | None = None
+    reason: str = ""
+
+    def settle(self, state: GopState, reason: str = "") -> None:
+        """Say what it is; a problem of its own outweighs everything."""
+        if self.problem is not None:
+            state, reason = GopState.INVALID, self.problem
+        self.state, self.reason = state, reason
+
+
+@dataclass(frozen=True, slots=True)
+class _Stray:
+    """A SEI that fits no GOP that was there when it came. problem: why it is not to be believed."""
+
+    statement: GopStatement
+    hash_list: bytes
+    problem: str | None
+    seen_in: int
+
+
+class StreamReader:
+    """For one stream. Pictures go in in the order of the file; findings come out in the order of the GOPs."""
+
+    def __init__(self) -> None:
+        self.report = StreamReport()
+        self._key = StreamKey()
+        self._window: deque[_Gop] = deque()
+        self._open: _Gop | None = None
+        self._strays: deque[_Stray] = deque(maxlen=_WINDOW_GOPS)
+        # Number of the GOP that was recognised last, and its counter.
+        self._anchor: tuple[int, int] | None = None
+        self._first_hashes: dict[int, bytes] = {}
+        self._number = 0
+
+    def picture(self, data: bytes, units: list[NalUnit], media_time_s: float | None) -> Iterator[GopFinding]:
+        """One access unit, split. Yields the findings that have become final with it."""
+        for unit in units:
+            if unit.type == SEI:
+                self._sei(data[unit.start : unit.end])
+            elif unit.type in (NON_IDR_SLICE, IDR_SLICE):
+                self._slice(data, unit, media_time_s)
+            elif unit.type in UNCOVERED_PICTURE_TYPES:
+                self._current(
+                    media_time_s
+                ).problem = f"It has NAL units of type {unit.type}, which no signature covers."
+        yield from self._final()
+
+    def unreadable(self, reason: str, media_time_s: float | None) -> Iterator[GopFinding]:
+        """An access unit that could not be split."""
+        self._current(media_time_s).problem = f"It has a picture that is no H.264: {reason}"
+        yield from self._final()
+
+    def end(self) -> Iterator[GopFinding]:
+        """Nothing follows. Yields what is left; the report is complete afterwards."""
+        self._close()
+        for gop in self._window:
+            if gop.state is None and gop.carrier is None:
+                self._explain(gop, at_end=True)
+        self._settle_carried()
+        for gop in self._window:
+            if gop.state is None:
+                self._settle_uncovered(gop)
+        self.report.chain, self.report.vendor = self._key.chain, self._key.vendor
+        yield from self._final()
+
+    # -- GOPs -------------------------------------------------------------------------------------------------
+
+    def _current(self, media_time_s: float | None) -> _Gop:
+        if self._open is None:
+            self._number += 1
+            self._open = _Gop(self._number, media_time_s, GopHashes())
+        return self._open
+
+    def _slice(self, data: bytes, unit: NalUnit, media_time_s: float | None) -> None:
+        first = is_first_slice(data, unit)
+        if unit.type == IDR_SLICE and first:
+            self._close()
+        gop = self._current(media_time_s)
+        if not len(gop.hashes) and unit.type != IDR_SLICE:
+            gop.problem = "It begins without a keyframe."
+        gop.frames += first
+        if len(gop.hashes) >= MAX_NAL_UNITS:
+            gop.problem = f"It has more than {MAX_NAL_UNITS} slices."
+            return
+        gop.hashes.add_slice(memoryview(data)[unit.start : unit.end])
+
+    def _close(self) -> None:
+        gop, self._open = self._open, None
+        if gop is None:
+            return
+        if len(gop.hashes):
+            gop.gop_hash = gop.hashes.gop_hash
+            self._first_hashes[gop.number] = gop.hashes.first
+            self._first_hashes.pop(gop.number - 2 * _WINDOW_GOPS, None)
+        self._window.append(gop)
+        # A SEI may stand directly in front of the next IDR picture, which is what ends its GOP.
+        for stray in [stray for stray in self._strays if stray.seen_in == gop.number and _is(gop, stray.statement)]:
+            self._strays.remove(stray)
+            if gop.state is None:
+                self._apply(gop, stray.statement, stray.problem, None)
+        self._bound_memory()
+
+    def _bound_memory(self) -> None:
+        kept = [gop for gop in self._window if gop.state is None]
+        hashes = sum(len(gop.hashes) for gop in kept)
+        while len(kept) > _WINDOW_GOPS or (len(kept) > 1 and hashes > _WINDOW_HASHES):
+            oldest = kept.pop(0)
+            hashes -= len(oldest.hashes)
+            if oldest.carrier is None:
+                self._explain(oldest, at_end=False)
+            else:
+                oldest.settle(GopState.UNSIGNED, "Its SEI has no signature, and none came in time to cover it.")
+
+    def _final(self) -> Iterator[GopFinding]:
+        while self._window and (state := self._window[0].state) is not None:
+            gop = self._window.popleft()
+            finding = GopFinding(gop.number, gop.start_s, gop.frames, state, gop.reason)
+            self.report.add(finding)
+            yield finding
+
+    # -- signatures -------------------------------------------------------------------------------------------
+
+    def _sei(self, unit: bytes) -> None:
+        try:
+            sei = parse_sei(unit)
+        except SeiError:
+            return  # whatever it was to say, it does not: the GOP it was for stays without a signature
+        if sei is None:
+            return
+        statement = sei.statement
+        if sei.signature is not None:
+            problem = self._key.problem(sei)
+            if statement is not None:
+                self._recognise(sei, statement, problem, carrier=None)
+        elif statement is not None and self._open is not None and len(self._open.hashes) < MAX_NAL_UNITS:
+            self._open.hashes.add_unsigned_sei(unit)
+            self._recognise(sei, statement, None, carrier=self._open.number)
+
+    def _recognise(
+        self, sei: MediaSigningSei, statement: GopStatement, problem: str | None, carrier: int | None
+    ) -> None:
+        if statement.partial:
+            problem = problem or "It is signed in parts, which this reader does not take."
+        gop = next(
+            (gop for gop in self._window if gop.state is None and gop.carrier is None and _is(gop, statement)), None
+        )
+        if gop is not None:
+            self._apply(gop, statement, problem, carrier)
+            return
+        if carrier is not None:
+            problem = problem or "Its SEI has no signature."
+        seen_in = self._open.number if self._open is not None else self._number
+        self._strays.append(_Stray(statement, sei.hash_list, problem, seen_in))
+        if problem is None:
+            self._misplaced(statement)
+
+    def _apply(self, gop: _Gop, statement: GopStatement, problem: str | None, carrier: int | None) -> None:
+        """Believe, or not, the SEI that has a GOP's hash."""
+        if problem is not None:
+            gop.settle(GopState.INVALID, problem)
+            return
+        for earlier in self._window:
+            if earlier is gop:
+                break
+            if earlier.state is None and earlier.carrier is None:
+                self._explain(earlier, at_end=False, later=(gop.number, statement.counter))
+        order = self._order_problem(gop, statement)
+        self._anchor = (gop.number, statement.counter)
+        if order is not None:
+            gop.settle(GopState.INVALID, order)
+        elif carrier is not None:
+            gop.carrier = carrier
+        else:
+            gop.settle(GopState.VALID)
+            self._note_time(gop, statement)
+            self._settle_carried()
+
+    def _note_time(self, gop: _Gop, statement: GopStatement) -> None:
+        if gop.state is GopState.VALID:
+            if self.report.first_utc_ns is None:
+                self.report.first_utc_ns = statement.start_utc_ns
+            self.report.last_utc_ns = statement.end_utc_ns
+
+    def _misplaced(self, statement: GopStatement) -> None:
+        """A genuine SEI of a GOP that was signed before the one recognised last stands here a second time."""
+        if self._anchor is None or self._open is None:
+            return
+        behind = (self._anchor[1] - statement.counter) % _COUNTER_MODULUS
+        # The very last one may be repeated ("redundancy"); older ones were taken from elsewhere in the stream.
+        if 0 < behind < _COUNTER_MODULUS // 2:
+            self._open.problem = f"It carries the signature of a GOP {behind} before the last one signed."
+
+    def _order_problem(self, gop: _Gop, statement: GopStatement) -> str | None:
+        if self._anchor is None:
+            return None
+        number, counter = self._anchor
+        ahead = (statement.counter - counter - (gop.number - number)) % _COUNTER_MODULUS
+        if ahead:
+            if ahead < _COUNTER_MODULUS // 2:
+                return f"{ahead} GOPs are missing before it."
+            return "It was signed earlier than its place says: GOPs were moved or added before it."
+        before = self._first_hashes.get(gop.number - 1)
+        if number == gop.number - 1 and before is not None and before != statement.linked_hash:
+            return "It was signed behind another GOP than the one before it."
+        return None
+
+    def _settle_carried(self) -> None:
+        states = {gop.number: gop.state for gop in self._window}
+        for gop in reversed(self._window):  # a carrier stands behind what it carries
+            if gop.state is not None or gop.carrier is None:
+                continue
+            carrier = states.get(gop.carrier)
+            if carrier is GopState.VALID:
+                gop.settle(GopState.VALID)
+            elif carrier is not None and carrier is not GopState.PENDING:
+                gop.settle(GopState.UNSIGNED, f"Its SEI has no signature, and GOP {gop.carrier}, which has it, is bad.")
+            states[gop.number] = gop.state
+
+    def _settle_uncovered(self, gop: _Gop) -> None:
+        """At the end: a GOP whose SEI would be covered by a signature that the stream ends before."""
+        if gop.number > self._number - MAX_PENDING_GOPS:
+            gop.settle(GopState.PENDING, "The stream ends before a signature covers it.")
+        else:
+            gop.settle(GopState.UNSIGNED, "Its SEI has no signature, and none came to cover it.")
+
+    def _explain(self, gop: _Gop, *, at_end: bool, later: tuple[int, int] | None = None) -> None:
+        """Settle a GOP whose hash no SEI has. later: a GOP behind it that was recognised, and its counter."""
+        stray = self._stray_of(gop, later)
+        if stray is not None:
+            gop.settle(*_difference(gop, stray))
+        elif at_end and self._anchor is None and self._contradicted(gop):
+            gop.settle(GopState.INVALID, "The stream has signatures, and none of them is for what stands here.")
+        elif at_end and gop.number > self._number - MAX_PENDING_GOPS:
+            gop.settle(GopState.PENDING, "The stream ends before its signature.")
+        else:
+            gop.settle(GopState.UNSIGNED, "No signature in the stream is for it.")
+
+    def _contradicted(self, gop: _Gop) -> bool:
+        # In a stream that was cut, the first signatures are for what was cut off; two GOPs later they no longer are.
+        return any(stray.problem is None and stray.seen_in >= gop.number + 2 for stray in self._strays)
+
+    def _stray_of(self, gop: _Gop, later: tuple[int, int] | None) -> _Stray | None:
+        # Counting from behind would go wrong where GOPs are gone in between.
+        place = self._anchor or later
+        expected = None if place is None else (place[1] + gop.number - place[0]) % _COUNTER_MODULUS
+        first = gop.hashes.first if len(gop.hashes) else None
+        for stray in self._strays:
+            if stray.statement.counter == expected or (first is not None and stray.hash_list[:HASH_BYTES] == first):
+                return stray
+        return None
+
+
+def _is(gop: _Gop, statement: GopStatement) -> bool:
+    return gop.gop_hash == statement.gop_hash and len(gop.hashes) == statement.nal_units
+
+
+def _difference(gop: _Gop, stray: _Stray) -> tuple[GopState, str]:
+    """How a GOP differs from what its SEI says it is."""
+    if stray.problem is not None:
+        return GopState.INVALID, stray.problem
+    listed = stray.hash_list
+    if len(listed) != stray.statement.nal_units * HASH_BYTES:
+        return GopState.INVALID, "It is not what was signed; its signature has no list to say where."
+    expected = [listed[at : at + HASH_BYTES] for at in range(0, len(listed), HASH_BYTES)]
+    found = gop.hashes.hashes
+    remaining = iter(expected)
+    for place, digest in enumerate(found, 1):
+        if not any(digest == candidate for candidate in remaining):
+            return GopState.INVALID, f"NAL unit {place} of {len(found)} is not what was signed."
+    missing = len(expected) - len(found)
+    if not missing:
+        return GopState.INVALID, "Its signature stands in the wrong place."
+    return GopState.MISSING, f"{missing} of its {len(expected)} NAL units are missing."

@@ -1,0 +1,167 @@
+"""A signer that fails or hangs never stops a recording: the gap is explicit, and the next signature covers it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from agent.clock import NS_PER_MS, NS_PER_S, SimulatedClock
+from agent.controller.signals import Indication
+from agent.errors import DeviceKeyError, SignerBusyError
+from agent.settings.schema import DeviceSettings
+from agent.trust.records import CmsRecordSigner
+from agent.trust.timed import TimedSigner
+from agent.vault.filesystem import PosixFilesystem
+from agent.vault.record import Record
+from agent.verify.finding import Code
+from tests.support.bench import Bench, bench_settings, rebooted
+from tests.support.identity import BENCH_IDENTITY
+from tests.support.playback import journal_records, of_type, play, recording_bytes
+from tests.unit.verify.tampering import check, fails, notes, verdicts, warns
+
+BUDGET_S = 0.03
+
+
+class Unwell:
+    """A real key whose owner fails or hangs when told to. Its answers come on the real clock."""
+
+    def __init__(self) -> None:
+        self.failing = False
+        self.answering = threading.Event()
+        self.answering.set()
+        self.timed = TimedSigner(self, BUDGET_S)
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        return BENCH_IDENTITY.signer.certificate
+
+    @property
+    def chain(self) -> tuple[x509.Certificate, ...]:
+        return BENCH_IDENTITY.signer.chain
+
+    @property
+    def description(self) -> str:
+        return "unwell"
+
+    def sign(self, data: bytes) -> bytes:
+        assert self.answering.wait(60)
+        if self.failing:
+            raise DeviceKeyError("The token answers nonsense.")
+        return BENCH_IDENTITY.signer.sign(data)
+
+    def fail(self) -> None:
+        self.failing = True
+
+    def hang(self) -> None:
+        self.answering.clear()
+
+    def be_well(self) -> None:
+        """Answer again, and let what hung come back, which takes no simulated time."""
+        self.failing = False
+        self.answering.set()
+        for _ in range(2000):
+            try:
+                self.timed.sign(b"anything")
+            except SignerBusyError:
+                time.sleep(0.005)
+            else:
+                return
+        raise AssertionError("The signer never came back.")
+
+
+@pytest.fixture
+def unwell() -> Iterator[Unwell]:
+    signer = Unwell()
+    yield signer
+    signer.answering.set()
+    signer.timed.close()
+
+
+def make_bench(tmp_path: Path, unwell: Unwell, clock: SimulatedClock | None = None) -> Bench:
+    settings = bench_settings(hold_ms=1000, double_press_ms=200, pre_event_s=2, vault=tmp_path / "vault")
+    settings = replace(settings, device=DeviceSettings(id="CAM-TEST"))
+    identity = replace(BENCH_IDENTITY, record_signer=CmsRecordSigner(unwell.timed))
+    bench = Bench(PosixFilesystem(), settings, identity=identity, clock=clock)
+    identity.install(bench.layout)
+    return bench
+
+
+def record(bench: Bench, seconds: float) -> tuple[int, int]:
+    """One recording; returns the boot times of trigger and stop."""
+    trigger_ns = bench.clock.boottime_ns() + 400 * NS_PER_MS
+    bench.double_press(trigger_ns)
+    bench.hold(trigger_ns + round(seconds * NS_PER_S))
+    bench.run_until(trigger_ns + round(seconds * NS_PER_S)).run_until_idle(20)
+    return trigger_ns, trigger_ns + round(seconds * NS_PER_S)
+
+
+def records_of(bench: Bench) -> list[Record]:
+    return journal_records(bench.filesystem, bench.layout)
+
+
+def assert_every_frame(bench: Bench) -> None:
+    records = records_of(bench)
+    (opened,) = of_type(records, "recording-open")
+    (stop,) = of_type(records, "stop")
+    counters = play(recording_bytes(bench.filesystem, bench.layout.recording(opened["recording_id"]))).counters
+    first_ns, last_ns = opened["media_origin_boottime_ns"], stop["stop_boottime_ns"]
+    assert counters == [number for ns, number in bench.frame_counters if first_ns <= ns <= last_ns]
+    assert of_type(records, "gap") == []
+
+
+@pytest.mark.parametrize("trouble", ["fail", "hang"])
+def test_trouble_in_the_middle_of_a_recording(tmp_path: Path, unwell: Unwell, trouble: str) -> None:
+    bench = make_bench(tmp_path, unwell).start()
+    bench.run_for(3)
+    now_ns = bench.clock.boottime_ns()
+    bench.at(now_ns + 2400 * NS_PER_MS, getattr(unwell, trouble))
+    bench.at(now_ns + 5400 * NS_PER_MS, unwell.be_well)
+    during: list[dict[str, str]] = []
+    bench.at(now_ns + 5300 * NS_PER_MS, lambda: during.append(bench.daemon.status()["faults"]))
+    record(bench, 7)
+    assert_every_frame(bench)
+    assert "signer" in during[0]
+    assert bench.daemon.status()["faults"] == {}
+    assert Indication.RECORDING_UNSAFE not in {shown for _, shown in bench.panel.shown}
+
+    records = records_of(bench)
+    pending = [record for record in records if record.signature is None]
+    assert len([record for record in pending if record.type == "checkpoint"]) in (2, 3, 4)
+    assert pending[-1].seq < records[-1].seq
+    assert [fields["component"] for fields in of_type(records, "fault")] == ["signer"]
+    assert [fields["component"] for fields in of_type(records, "fault-cleared")] == ["signer"]
+    report = check(bench.layout.root)
+    assert report.ok
+    assert set(verdicts(report).values()) == {"verified"}
+    assert notes(report) == {Code.SIGNATURE_PENDING}
+    assert warns(report) == set()
+
+
+@pytest.mark.parametrize("trouble", ["fail", "hang"])
+def test_a_camera_that_never_gets_a_signature_records_all_the_same(
+    tmp_path: Path, unwell: Unwell, trouble: str
+) -> None:
+    getattr(unwell, trouble)()
+    bench = make_bench(tmp_path, unwell).start()
+    bench.run_for(3)
+    started_s = time.monotonic()
+    record(bench, 4)
+    assert time.monotonic() - started_s < 30  # of a hanging signer only the first call costs its budget
+    assert_every_frame(bench)
+    assert all(record.signature is None for record in records_of(bench))
+    report = check(bench.layout.root)
+    assert fails(report) == {Code.SIGNATURE_UNCOVERED}
+
+    # The next start with a key that works covers it all, as the record says that was late.
+    unwell.be_well()
+    make_bench(tmp_path, unwell, rebooted(bench.clock)).open_vault()
+    report = check(bench.layout.root)
+    assert report.ok
+    assert set(verdicts(report).values()) == {"verified"}
+    assert notes(report) == {Code.SIGNATURE_PENDING}
