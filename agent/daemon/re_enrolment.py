@@ -6,8 +6,10 @@ signed record in the chain before anything is recorded under it.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
+from agent import __version__
 from agent.clock import Clock
 from agent.daemon.succession import DeviceKeys
 from agent.daemon.vault_opening import make_folders
@@ -53,17 +55,20 @@ def re_enroll(loaded: LoadedSettings, filesystem: Filesystem, clock: Clock) -> R
             rotate_bytes=settings.vault.journal_rotate_bytes,
         )
         try:
+            # It reads like a short run: what ran before and had no end is then still told apart from an orderly one.
+            journal.append("boot", software="bodycam-agent", version=__version__, pid=os.getpid())
             # A recording that was cut off ends here: the next start must not take this record's time for its last.
             recover(filesystem, layout, journal, clock, resume_within_s=0)
             previous = journalled_recipients(filesystem, layout) or ()
             recipients = settings.encryption.recipients
             journal.append(RECORD_TYPE, **change_record(previous, recipients))
             journal.commit()
-            if journal.signer_fault is not None:
-                raise DeviceKeyError(
-                    f"The change is journalled, but the key did not sign it ({journal.signer_fault}); run this again."
-                )
-            return ReEnrolment(previous, recipients, *journal.head)
+            done, fault = ReEnrolment(previous, recipients, *journal.head), journal.signer_fault
+            journal.append("shutdown", reason="enrolled")
+            journal.commit()
+            if fault is not None:
+                raise DeviceKeyError(f"The change is journalled, but the key did not sign it ({fault}); run this again.")
+            return done
         finally:
             journal.close()
     finally:

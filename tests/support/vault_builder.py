@@ -169,9 +169,11 @@ class VaultBuilder:
             device_id=DEVICE_ID,
             rotate_bytes=self.rotate_bytes,
         )
-        encryption = start_record(journalled_recipients(self.filesystem, self.layout), self.recipients)
+        journalled = journalled_recipients(self.filesystem, self.layout)
+        encryption = start_record(journalled, self.recipients)
         self.journal.append("boot", software="bodycam-agent", version="0", pid=1)
-        self.journal.append("encryption", **encryption)
+        if journalled or self.recipients:  # the daemon writes it at each start
+            self.journal.append("encryption", **encryption)
         self.journal.commit()
         self.recovered = recover(self.filesystem, self.layout, self.journal, self.clock, resume_within_s=0)
         self.recorder = Recorder(

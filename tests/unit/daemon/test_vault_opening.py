@@ -73,7 +73,7 @@ def test_an_enrolled_vault_opens_and_says_so_in_its_journal(desk: Desk) -> None:
     recorder, recovered = desk.opening()()
     assert recovered.recording_ids == ()
     recorder.close()
-    assert desk.types() == ["journal-open", "boot", "config"]
+    assert desk.types() == ["journal-open", "boot", "config", "encryption"]
     opening, boot, config = journal_records(PosixFilesystem(), desk.layout)
     assert opening.fields["device_id"] == "CAM-7"
     assert (boot.fields["software"], boot.fields["pid"]) == ("bodycam-agent", os.getpid())
