@@ -67,7 +67,9 @@ def re_enroll(loaded: LoadedSettings, filesystem: Filesystem, clock: Clock) -> R
             journal.append("shutdown", reason="enrolled")
             journal.commit()
             if fault is not None:
-                raise DeviceKeyError(f"The change is journalled, but the key did not sign it ({fault}); run this again.")
+                raise DeviceKeyError(
+                    f"The change is journalled, but the key did not sign it ({fault}); run this again."
+                )
             return done
         finally:
             journal.close()

@@ -1,6 +1,6 @@
 """Checks a vault or an evidence package from its files alone: reads only, needs no daemon, believes nothing.
 
-Memory does not grow with the media or the journal, only with the number of recordings.
+Memory does not grow with the media or the journal, only with the number of recordings and of their files.
 """
 
 from __future__ import annotations

@@ -54,6 +54,7 @@ def packets(path: Path) -> int:
 class TestVerify:
     def test_a_good_vault(self, vault: VaultBuilder, capsys: pytest.CaptureFixture[str]) -> None:
         recording_id = vault.record(3, meanwhile=vault.mark)
+        vault.shut_down()
         assert verify([vault.root], root=vault.layout.root_certificate, as_json=False) == 0
         said = capsys.readouterr().out
         assert f"VERIFIED  {recording_id}" in said

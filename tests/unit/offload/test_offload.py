@@ -100,6 +100,7 @@ def test_the_daemon_takes_the_receipts(vault: VaultBuilder, dock: Dock) -> None:
     vault.journal.commit()
     report = dock.offload(vault, daemon=True)
     assert (report.receipts, report.already) == ([], 1)
+    vault.shut_down()
     assert check(vault).findings == ()
 
 

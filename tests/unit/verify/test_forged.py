@@ -84,6 +84,7 @@ def test_only_an_own_root_unmasks_another_identity(vault: VaultBuilder) -> None:
 
 def test_without_any_root_the_origin_is_open(vault: VaultBuilder) -> None:
     vault.record()
+    vault.shut_down()
     vault.layout.root_certificate.unlink()
     report = verify_path(vault.root)
     assert report.ok
@@ -108,11 +109,13 @@ def test_a_chain_with_an_intermediate_and_a_second_camera_certificate(tmp_path: 
     signer = SoftwareSigner(key, (old,))
     vault = VaultBuilder(tmp_path / "vault", identity=BenchIdentity(root, signer, CmsRecordSigner(signer)))
     vault.record()
+    vault.shut_down()
     signer = SoftwareSigner(key, (new,))
     vault.identity = BenchIdentity(root, signer, CmsRecordSigner(signer))
     vault.signer.__init__(vault.identity)  # type: ignore[misc]
     vault.restart()
     vault.record()
+    vault.shut_down()
     vault.layout.chain.write_bytes(pem([new, old]))
     report = verify_path(vault.root, roots=[root])
     assert report.ok
@@ -124,6 +127,7 @@ def test_a_chain_with_an_intermediate_and_a_second_camera_certificate(tmp_path: 
 
 def test_a_camera_under_another_name(vault: VaultBuilder) -> None:
     vault.record()
+    vault.shut_down()
     rewrite(vault, lambda documents: documents[0].update(device_id="CAM-9999"))
     assert warns(check(vault)) == {Code.CERT_NAME}
 
@@ -135,6 +139,7 @@ def test_a_camera_under_another_name(vault: VaultBuilder) -> None:
 def test_times_outside_the_certificate(tmp_path: Path, utc_s: int, code: Code, bad: bool) -> None:
     vault = VaultBuilder(tmp_path / "vault", clock=SimulatedClock(utc_ns=utc_s * NS_PER_S + 100 * NS_PER_S))
     vault.record()
+    vault.shut_down()
     report = check(vault)
     assert (fails(report) if bad else warns(report)) == {code}
 
@@ -241,6 +246,7 @@ def test_records_of_a_newer_camera_are_no_fault(vault: VaultBuilder) -> None:
     vault.journal.append("tomorrow", what="knows")
     vault.journal.append("records-lost", records=3)
     vault.record()
+    vault.shut_down()
     report = check(vault)
     assert report.ok
     assert notes(report) == {Code.RECORD_TYPE_UNKNOWN}
@@ -249,10 +255,12 @@ def test_records_of_a_newer_camera_are_no_fault(vault: VaultBuilder) -> None:
 
 def test_a_short_pre_event_is_told(vault: VaultBuilder) -> None:
     vault.record()
+    vault.shut_down()
     rewrite(vault, set_("recording-open", actual_pre_event_ms=10, pre_event_short_reason="camera-started"))
     assert notes(check(vault)) == {Code.PRE_EVENT_SHORT}
     rewrite(vault, set_("recording-open", pre_event_short_reason=None))
-    assert warns(check(vault)) == {Code.PRE_EVENT_SHORT}
+    # Who rewrites the journal has to think of what is derived from it as well.
+    assert warns(check(vault)) == {Code.PRE_EVENT_SHORT, Code.RECORDING_JSON_DIFFERS}
 
 
 VERSION_3 = b"\xa0\x03\x02\x01\x02"  # of a certificate, RFC 5280 section 4.1
@@ -271,6 +279,7 @@ def armoured(der: bytes) -> bytes:
 )
 def test_certificates_that_no_library_takes(vault: VaultBuilder, old: bytes, new: bytes) -> None:
     vault.record()
+    vault.shut_down()
     leaf = vault.identity.signer.certificate.public_bytes(serialization.Encoding.DER)
     assert old in leaf
     hurt = armoured(leaf.replace(old, new, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -113,9 +114,10 @@ def test_the_newest_lines_cut_off_leave_an_open_recording(vault: VaultBuilder) -
     at = index_of(path, "checkpoint", 2)
     edit_lines(path, lambda lines: lines[:at])
     report = check(vault)
-    assert report.ok  # nothing in the files can tell this from a power cut; the examiner's page says so
-    assert Code.RECORDING_UNCLOSED in warns(report)
-    assert Code.UNSIGNED_BYTES in warns(report)
+    assert report.ok  # a cut is named as what it may be; only the derived recording.json tells it from a power cut
+    assert warns(report) == {
+        Code.RUN_NOT_ENDED, Code.RECORDING_UNCLOSED, Code.UNSIGNED_BYTES, Code.RECORDING_JSON_DIFFERS,
+    }  # fmt: skip
     assert verdicts(report) == {recording_id: "verified-so-far"}
 
 
@@ -125,7 +127,7 @@ def test_an_unfinished_last_line_is_stated(vault: VaultBuilder) -> None:
     os.truncate(journal(vault), journal(vault).stat().st_size - 5)
     report = check(vault)
     assert report.ok
-    assert warns(report) == {Code.JOURNAL_UNFINISHED}
+    assert warns(report) == {Code.JOURNAL_UNFINISHED, Code.RUN_NOT_ENDED}
 
 
 def test_a_bad_last_line_is_no_power_cut(vault: VaultBuilder) -> None:
@@ -146,7 +148,7 @@ def test_zeros_at_the_end_are_a_power_cut(vault: VaultBuilder) -> None:
         file.write(b"\0" * 100 + b"rest\n")
     report = check(vault)
     assert report.ok
-    assert warns(report) == {Code.JOURNAL_UNFINISHED}
+    assert warns(report) == {Code.JOURNAL_UNFINISHED, Code.RUN_NOT_ENDED}
 
 
 def test_no_journal_at_all(vault: VaultBuilder) -> None:
@@ -164,6 +166,7 @@ class TestManyFiles:
     def rotated(self, tmp_path: Path) -> VaultBuilder:
         vault = VaultBuilder(tmp_path / "vault", rotate_bytes=3000)
         vault.record(5)
+        vault.shut_down()
         vault.restart()
         vault.record(5)
         vault.shut_down()
@@ -226,7 +229,7 @@ class TestTornTails:
         vault.restart()
         report = check(vault)
         assert report.ok
-        assert notes(report) == {Code.TORN_TAIL}
+        assert notes(report) == {Code.TORN_TAIL, Code.RUN_NOT_ENDED}
         with journal(vault).open("ab") as file:
             file.write(b"9")
         assert fails(check(vault)) == {Code.TORN_TAIL_MISMATCH}
@@ -300,9 +303,99 @@ class TestPending:
         vault.feed(running, 2)
         report = check(vault)
         assert report.ok
-        assert warns(report) == {Code.SIGNATURE_UNCOVERED, Code.RECORDING_UNCLOSED}
+        assert warns(report) == {Code.SIGNATURE_UNCOVERED, Code.RECORDING_UNCLOSED, Code.RUN_NOT_ENDED}
 
     def test_all_signatures_stripped(self, vault: VaultBuilder) -> None:
         vault.record()
         edit_lines(journal(vault), lambda lines: [unsigned(line) for line in lines])
         assert fails(check(vault)) == {Code.SIGNATURE_UNCOVERED}
+
+
+class TestTheEnd:
+    """What no chain of hashes shows: records that are gone from the journal's end."""
+
+    def run_not_ended(self, vault: VaultBuilder) -> list[tuple[str, str]]:
+        return [(f.severity.value, f.sentence) for f in check(vault).findings if f.code is Code.RUN_NOT_ENDED]
+
+    @pytest.fixture
+    def ended(self, tmp_path: Path) -> VaultBuilder:
+        vault = VaultBuilder(tmp_path / "vault", rotate_bytes=3000)
+        vault.record(4)
+        vault.record(4)
+        vault.shut_down()
+        assert check(vault).findings == ()
+        return vault
+
+    def test_every_border_between_records_is_told(self, ended: VaultBuilder) -> None:
+        newest = max(ended.layout.journal.iterdir())
+        for _ in range(1, len(lines_of(newest))):
+            edit_lines(newest, lambda lines: lines[:-1])
+            ((severity, sentence),) = self.run_not_ended(ended)
+            assert (severity, check(ended).ok) == ("warn", True)
+            assert "with a shutdown" in sentence
+            assert "noted elsewhere" in sentence
+
+    def test_the_newest_file_deleted(self, ended: VaultBuilder) -> None:
+        max(ended.layout.journal.iterdir()).unlink()
+        report = check(ended)
+        assert report.ok
+        assert Code.RUN_NOT_ENDED in warns(report)
+
+    def test_the_last_recording_cut_out_with_its_folder(self, vault: VaultBuilder) -> None:
+        kept, gone = vault.record(2), vault.record(2)
+        vault.shut_down()
+        edit_lines(
+            journal(vault), lambda lines: lines[: next(n for n, line in enumerate(lines) if gone.encode() in line)]
+        )
+        shutil.rmtree(vault.layout.recording(gone))
+        report = check(vault)
+        assert (report.ok, verdicts(report)) == (True, {kept: "verified"})
+        assert warns(report) == {Code.RUN_NOT_ENDED}
+
+    def test_an_earlier_run_without_an_end_is_a_note(self, vault: VaultBuilder) -> None:
+        vault.record(2)
+        vault.restart()
+        vault.record(2)
+        vault.shut_down()
+        vault.restart()
+        vault.shut_down()
+        ((severity, sentence),) = self.run_not_ended(vault)
+        assert severity == "note"
+        assert "(recording-close, 2" in sentence
+        assert "power was cut or it was killed" in sentence
+
+    def test_a_vault_that_the_same_process_opened_twice_is_one_run(self, vault: VaultBuilder) -> None:
+        vault.journal.close()
+        vault.start()
+        vault.shut_down()
+        assert self.run_not_ended(vault) == []
+
+    def test_a_run_that_wrote_nothing_but_its_first_line(self, vault: VaultBuilder) -> None:
+        edit_lines(journal(vault), lambda lines: lines[:1])
+        assert [severity for severity, _ in self.run_not_ended(vault)] == ["warn"]
+        vault.restart()
+        vault.shut_down()
+        assert [severity for severity, _ in self.run_not_ended(vault)] == ["note"]
+
+
+@pytest.mark.parametrize("name", ["journal", "recordings", "device"])
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_a_link_in_place_of_a_folder_is_not_followed(vault: VaultBuilder, tmp_path: Path, name: str, kind: str) -> None:
+    recording_id = vault.record()
+    vault.shut_down()
+    folder = vault.root / name
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere") if kind == "link" else folder.write_bytes(b"x")
+    report = check(vault)
+    assert Code.FOLDER_NOT_PLAIN in fails(report)
+    assert verdicts(report) == ({} if name == "journal" else {recording_id: "failed"})
+    assert {finding.subject for finding in report.findings if finding.code is Code.FOLDER_NOT_PLAIN} == {name}
+
+
+def test_all_of_it_behind_links_is_no_vault_that_passes(vault: VaultBuilder, tmp_path: Path) -> None:
+    vault.record()
+    vault.shut_down()
+    (tmp_path / "other").mkdir()
+    for folder in ("journal", "recordings", "device"):
+        (tmp_path / "other" / folder).symlink_to(vault.root / folder)
+    assert Code.FOLDER_NOT_PLAIN in fails(check(tmp_path / "other"))

@@ -148,6 +148,7 @@ def test_a_failed_write_is_told_and_its_leftover_bounded(vault: VaultBuilder) ->
     vault.feed(running, 1)
     recording_id = vault.stop(running)
     assert vault.listener.faults
+    vault.shut_down()
     report = check(vault)
     assert report.ok
     assert notes(report) == {Code.UNSIGNED_BYTES}
@@ -169,6 +170,7 @@ def test_a_segment_that_never_began_may_be_absent(vault: VaultBuilder) -> None:
     vault.retry()
     recording_id = vault.stop(running)
     segment(vault, recording_id, 1).unlink()
+    vault.shut_down()
     assert check(vault).findings == ()
 
 
@@ -177,7 +179,7 @@ def test_a_running_recording_is_stated_and_no_fault(vault: VaultBuilder) -> None
     vault.feed(running, 4)
     report = check(vault)
     assert report.ok
-    assert warns(report) == {Code.RECORDING_UNCLOSED}
+    assert warns(report) == {Code.RECORDING_UNCLOSED, Code.RUN_NOT_ENDED}
     assert verdicts(report) == {running.recording_id: "verified-so-far"}
     assert report.recordings[0].duration_ms == 3000
     with segment(vault, running.recording_id, 2).open("ab") as file:
@@ -185,7 +187,7 @@ def test_a_running_recording_is_stated_and_no_fault(vault: VaultBuilder) -> None
     (segment(vault, running.recording_id, 3)).write_bytes(b"nor this")
     report = check(vault)
     assert report.ok
-    assert warns(report) == {Code.RECORDING_UNCLOSED, Code.UNSIGNED_BYTES}
+    assert warns(report) == {Code.RECORDING_UNCLOSED, Code.UNSIGNED_BYTES, Code.RUN_NOT_ENDED}
     flip(segment(vault, running.recording_id, 2), 50)
     assert Code.CHECKPOINT_HASH in fails(check(vault))
 
@@ -195,7 +197,7 @@ def test_a_trigger_of_which_nothing_became_durable(vault: VaultBuilder) -> None:
     vault.work()
     report = check(vault)
     assert report.ok
-    assert warns(report) == {Code.RECORDING_UNCLOSED}
+    assert warns(report) == {Code.RECORDING_UNCLOSED, Code.RUN_NOT_ENDED}
 
 
 def test_a_gap_is_told(vault: VaultBuilder) -> None:
@@ -221,7 +223,7 @@ class TestRecovered:
         vault.restart()
         report = check(vault)
         assert report.ok
-        assert notes(report) == {Code.RECOVERED}
+        assert notes(report) == {Code.RECOVERED, Code.RUN_NOT_ENDED}
         assert report.recordings[0].frames == 30
         flip(segment(vault, recording_id, 2), 50)
         assert Code.CHECKPOINT_HASH in fails(check(vault))
@@ -234,7 +236,7 @@ class TestRecovered:
         vault.restart()
         report = check(vault)
         assert report.ok
-        assert notes(report) == {Code.RECOVERED, Code.UNSIGNED_BYTES}
+        assert notes(report) == {Code.RECOVERED, Code.UNSIGNED_BYTES, Code.RUN_NOT_ENDED}
         (finding,) = (finding for finding in report.findings if finding.code is Code.UNSIGNED_BYTES)
         assert f"{len(fragment) + 50} bytes" in finding.sentence
         assert "1 whole fragments" in finding.sentence

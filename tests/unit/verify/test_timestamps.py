@@ -92,6 +92,7 @@ def test_a_recording_between_two_tokens_is_bounded_and_estimated(vault: VaultBui
     vault.clock.advance_ns(7200 * NS_PER_S)
     stamp(vault)
     docked_in = at(vault.clock)
+    vault.shut_down()
     report = check(vault)
     assert (fails(report), warns(report), notes(report)) == (set(), set(), set())
     time = interval(report)
@@ -138,6 +139,7 @@ def test_each_recording_has_bounds_of_its_own(vault: VaultBuilder) -> None:
 
 def test_a_token_within_a_recording_bounds_neither_end(vault: VaultBuilder) -> None:
     vault.record(3, meanwhile=lambda _: stamp(vault))
+    vault.shut_down()
     report = check(vault)
     assert warns(report) == {Code.TIMESTAMP_ABSENT}
     time = interval(report)
@@ -164,6 +166,7 @@ def test_a_camera_without_a_clock_is_told_the_time_by_its_tokens(vault: VaultBui
     begun = at(vault.clock) + timedelta(seconds=away_s)
     vault.record(3)
     stamp(vault, off_s=away_s)
+    vault.shut_down()
     report = check(vault)
     assert (fails(report), warns(report)) == (set(), {Code.TIME_OUTSIDE_TIMESTAMPS})
     (finding,) = [found for found in report.findings if found.code is Code.TIME_OUTSIDE_TIMESTAMPS]
@@ -176,6 +179,7 @@ def test_a_camera_without_a_clock_is_told_the_time_by_its_tokens(vault: VaultBui
 def test_a_claim_after_the_fact_is_outside_as_well(vault: VaultBuilder) -> None:
     vault.record(2)
     stamp(vault, off_s=-60)
+    vault.shut_down()
     assert warns(check(vault)) == {Code.TIMESTAMP_ABSENT, Code.TIME_OUTSIDE_TIMESTAMPS}
 
 
@@ -183,6 +187,7 @@ def test_a_claim_may_be_off_by_its_own_uncertainty(vault: VaultBuilder) -> None:
     vault.clock.uncertainty_ms = 70_000
     vault.record(2)
     stamp(vault, off_s=-60)
+    vault.shut_down()
     assert warns(check(vault)) == {Code.TIMESTAMP_ABSENT}
 
 
@@ -243,6 +248,7 @@ def test_the_estimate_follows_a_boot_clock_that_drifts(vault: VaultBuilder) -> N
 
 def test_no_token_is_nothing_until_somebody_asks(vault: VaultBuilder) -> None:
     vault.record(2)
+    vault.shut_down()
     assert notes(verify_path(vault.root, roots=[BENCH_IDENTITY.root])) == set()
     report = check(vault)
     assert report.ok
@@ -274,7 +280,7 @@ def test_a_token_that_the_examiner_cannot_believe_does_not_count(
     vault.record(2)
     stamp(vault, time_authority(name, expired=expired))
     report = check(vault, known)
-    assert (fails(report), warns(report)) == (set(), {code, Code.TIMESTAMP_ABSENT})
+    assert (fails(report), warns(report)) == (set(), {code, Code.TIMESTAMP_ABSENT, Code.RUN_NOT_ENDED})
     assert interval(report).after is None
     # The network can put such tokens there; the evidence and the next good token stand.
     good = time_authority("Good TSA")
@@ -316,6 +322,7 @@ def test_a_token_whose_bytes_were_changed_does_not_count(vault: VaultBuilder) ->
         response[-5] ^= 1
         token["response"] = base64.b64encode(response).decode()
 
+    vault.shut_down()
     rewrite(vault, alter)
     report = check(vault)
     assert (fails(report), warns(report)) == (set(), {Code.TIMESTAMP_BAD, Code.TIMESTAMP_ABSENT})
