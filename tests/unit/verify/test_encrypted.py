@@ -27,9 +27,20 @@ from tests.support.evidence_key import EVIDENCE, EvidenceKey, opened, stock_age
 from tests.support.identity import BENCH_IDENTITY
 from tests.support.playback import journal_records, of_type, play, recording_bytes
 from tests.support.vault_builder import VaultBuilder
-from tests.unit.verify.tampering import fails, first, flip, forge, index_of, lines_of, notes, verdicts, warns
+from tests.unit.verify import tampering
+from tests.unit.verify.tampering import fails, first, flip, forge, index_of, lines_of, verdicts
 
 Documents = list[dict[str, Any]]
+NOT_THE_MATTER = {Code.RUN_NOT_ENDED, Code.RECORDING_JSON_DIFFERS}
+"""These vaults' runs go on, and recording.json is not rewritten with the journal."""
+
+
+def warns(report: Report) -> set[Code]:
+    return tampering.warns(report) - NOT_THE_MATTER
+
+
+def notes(report: Report) -> set[Code]:
+    return tampering.notes(report) - NOT_THE_MATTER
 
 
 @pytest.fixture
@@ -82,7 +93,7 @@ def test_with_the_key_it_sees_fragments_and_names(vault: VaultBuilder) -> None:
     assert report.ok
     assert notes(report) == {Code.SEALED}
     assert not warns(report)
-    assert "wearer: Jane Doe" in report.findings[0].sentence
+    assert any("wearer: Jane Doe" in finding.sentence for finding in report.findings)
 
 
 def test_nothing_on_flash_can_be_read_by_who_has_the_card(vault: VaultBuilder) -> None:
@@ -324,7 +335,7 @@ def test_the_first_keys_of_a_vault_are_taken_and_others_refused(tmp_path: Path) 
         vault.restart()
     vault.recipients = (EVIDENCE.recipient,)
     vault.restart()
-    assert [record["reason"] for record in records(vault, "encryption")] == ["unchanged", "first", "unchanged"]
+    assert [record["reason"] for record in records(vault, "encryption")] == ["first", "unchanged"]
     report = check(vault)
     assert report.ok
     assert Code.ENCRYPTION_CHANGED not in warns(report)
