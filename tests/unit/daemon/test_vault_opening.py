@@ -207,7 +207,7 @@ def test_a_receipt_that_does_not_fit_is_set_aside_and_the_next_one_taken(tmp_pat
     (tmp_path / "c.json").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "d.json").write_text("[" * 100_000)
     (tmp_path / "e.json").write_text(json.dumps(receipt))
-    assert start(filesystem, tmp_path)[3:] == ["offload"]
+    assert start(filesystem, tmp_path)[4:] == ["offload"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.refused", "b.refused", "c.refused", "d.refused"]
 
 
