@@ -130,7 +130,7 @@ class _Run:
         self._control.start()
         end = self._daemon.run(self._storage)
         log("ending", reason=end.reason, clean=end.clean)
-        self._storage.do(lambda recorder: recorder.record("shutdown", reason=end.reason))
+        self._storage.do(lambda recorder: recorder.end(end.reason))
         stored = self._storage.stop(10.0)
         captured = self._capture.stop(3.0)
         return 0 if end.clean and stored and captured else RESTART_EXIT_CODE

@@ -83,6 +83,7 @@ class Recorder:
         self._writers: dict[int, RecordingWriter] = {}
         self._failing: dict[int, _Failing] = {}
         self._faulty = False
+        self._end_reason: str | None = None
         self._signer_fault: str | None = None
         self._waiting: list[Callable[[], None]] = []
 
@@ -135,8 +136,14 @@ class Recorder:
         """Call back once everything appended so far is on flash."""
         self._waiting.append(call)
 
+    def end(self, reason: str) -> None:
+        """This run ends in order: `close` writes that down, as the last record of all."""
+        self._end_reason = reason
+
     def close(self) -> None:
         """A last try for the journal, and let go. What is not durable then is recovered at the next start."""
+        if self._end_reason is not None:
+            self._journal.append("shutdown", reason=self._end_reason)
         with suppress(StorageError):
             self._journal.commit()
         with suppress(StorageError):

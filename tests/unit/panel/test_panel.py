@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -255,17 +254,22 @@ def test_the_thread_moves_patterns_on_and_survives_what_goes_wrong(
     assert not panel._thread.is_alive()
 
 
-def test_show_is_far_within_the_time_a_wearer_may_wait(factory: BenchFactory, gpio: GpioSettings) -> None:
+def test_show_switches_the_pin_itself_and_leaves_it_to_no_other_thread(
+    factory: BenchFactory, gpio: GpioSettings
+) -> None:
+    """How long it takes is the benchmark's to say: what no machine may change is that nothing is waited for."""
+    switched: list[tuple[int, bool, int]] = []
+    factory.listeners.append(lambda pin, level: switched.append((pin, level, threading.get_ident())))
     panel = Panel(gpio, PanelSettings(), factory, SystemClock())
-    took_ns = []
-    for _ in range(200):
+    for _ in range(50):
         panel.show(Indication.READY)
-        begun_ns = time.perf_counter_ns()
+        panel.play(Cue.STOP)
+        switched.clear()
         panel.show(Indication.ACCEPTED)
-        took_ns.append(time.perf_counter_ns() - begun_ns)
+        seen = list(switched)
+        assert [change for change in seen if change[0] == RED] == [(RED, True, threading.get_ident())]
+        assert len(seen) <= 5, "each output is switched once at most"
     panel.close()
-    # The median, because the machine that tests may be busy; the p99 bar is the benchmark's.
-    assert sorted(took_ns)[100] < 20 * MS
 
 
 def test_a_thread_that_ended_is_noticed(

@@ -217,28 +217,25 @@ def test_a_token_that_hangs_holds_up_neither_the_caller_nor_the_interpreter(
     timed = TimedSigner(signer, 0.2)
     timed_signature = timed.sign(MESSAGE)
     assert timed_signature
-    turns = 0
-    stop = threading.Event()
+    turned, stop = threading.Event(), threading.Event()
 
     def turn() -> None:
-        nonlocal turns
         while not stop.wait(0.005):
-            turns += 1
+            turned.set()
 
     other = threading.Thread(target=turn)
     other.start()
     with soft.hanging():
-        start_s = time.monotonic()
         with pytest.raises(SignerBusyError, match="did not answer within 200 ms"):
             timed.sign(MESSAGE)
         with pytest.raises(SignerBusyError, match="has not answered its last call"):
             timed.sign(MESSAGE)
-        took_s = time.monotonic() - start_s
+        # It still hangs here, and will until the end of this block: nobody waited for it, and others have their turn.
+        turned.clear()
+        assert turned.wait(60)
     stop.set()
     other.join()
-    assert took_s < 1.0
-    assert turns > 10
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     while True:
         try:
             timed.sign(MESSAGE)
