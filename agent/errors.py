@@ -98,6 +98,12 @@ class StoreError(BodycamError):
     exit_code = 74
 
 
+class UsageError(BodycamError):
+    """The command line asks for what the command does not do."""
+
+    exit_code = 2
+
+
 class VerificationFailed(BodycamError):
     """The evidence does not verify; the findings say why."""
 

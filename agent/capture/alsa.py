@@ -9,16 +9,19 @@ convert.
 
 PyAV's wheels carry their own libasound, which looks for its configuration and plugins under a folder in /tmp where the
 wheel was built: without it no device opens, and whoever makes that folder first chooses what code is loaded. Both paths
-are therefore set to the system's own before the first use.
+are therefore set to the system's own before the first use. libasound also writes what it thinks of each failure
+straight to standard error; it is told not to, because a microphone that is away is tried again all day.
 
 Without a sound card the unit tests drive a stand-in, and the real library on the `null` device and on absent ones.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -60,6 +63,7 @@ class AvAlsa:
 
     def __init__(self, device: str, sample_rate_hz: int, channels: int) -> None:
         use_system_alsa()
+        quieten_alsa()
         options = {"sample_rate": str(sample_rate_hz), "channels": str(channels)}
         self._container = av.open(device, format="alsa", options=options)
         stream = self._container.streams.audio[0]
@@ -93,6 +97,21 @@ def use_system_alsa() -> None:
         if Path(folder).is_dir():
             os.environ.setdefault("ALSA_PLUGIN_DIR", folder)
     os.environ.setdefault("ALSA_PLUGIN_DIR", "/usr/lib/alsa-lib")
+
+
+@cache
+def quieten_alsa() -> bool:
+    """Keep libasound from writing `ALSA lib …` to standard error, the log, at each try. False when it cannot be kept.
+
+    Which library FFmpeg uses is asked of the process itself: another copy's handler would change nothing.
+    """
+    mapped = {line.split(maxsplit=5)[-1].strip() for line in Path("/proc/self/maps").read_text().splitlines()}
+    libraries = [path for path in mapped if Path(path).name.startswith("libasound")]
+    # What is called has to take any arguments and to outlive Python, as a thread that blocks in the driver may: so it
+    # is no Python function, but one of libc that takes no arguments and changes nothing.
+    nothing = ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p)
+    results = [ctypes.CDLL(path).snd_lib_error_set_handler(nothing) for path in libraries]
+    return bool(results) and not any(results)
 
 
 class AlsaMicrophone:
@@ -139,7 +158,7 @@ class AlsaMicrophone:
             raise MicrophoneError(
                 f"The ALSA device {self._device} does not open with {self._wanted.channels} channel(s) at "
                 f"{self._wanted.sample_rate_hz} Hz ({error}); `arecord -L` lists the names for [audio] device "
-                '(prefer plughw: to hw:), or set [audio] source = "none".'
+                '(prefer plughw: to hw:), or set audio.source = "none" and buffer.audio = false to record without it.'
             ) from error
         self._format = self._source.format
         self._audio_clock = AudioClock(self._format.sample_rate_hz)

@@ -126,7 +126,9 @@ class FileMicrophone:
         except CameraError as error:
             raise MicrophoneError(str(error)) from error
         if not loop.has_sound:
-            raise MicrophoneError(f'{self._path} has no sound; set [audio] source = "none" or take another file.')
+            raise MicrophoneError(
+                f'{self._path} has no sound; set audio.source = "none" and buffer.audio = false, or take another file.'
+            )
         rate = self._format.sample_rate_hz
         since_ns = self._clock.boottime_ns() - self._time_base.origin_ns()
         turn = since_ns // loop.length_ns

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cryptography.x509.oid import NameOID
+
 from agent.cli.output import say
 from agent.errors import ConfigError
 from agent.settings.load import LoadedSettings
@@ -23,6 +25,8 @@ from agent.trust.keystore import KeyStore
 from agent.vault.layout import VaultLayout
 
 HARDWARE_SERIAL_PATH = Path("/proc/device-tree/serial-number")
+# RFC 4514 has no short name for it, and nobody reads 2.5.4.5.
+_NAMES = {NameOID.SERIAL_NUMBER: "serialNumber"}
 
 
 def read_hardware_serial(path: Path = HARDWARE_SERIAL_PATH) -> str | None:
@@ -141,7 +145,7 @@ def _say_certificate(paths: IdentityPaths, made: Enrolment) -> None:
     if made.certificate is not None:
         certificate = made.certificate
         say(
-            f"Device certificate: {certificate.subject.rfc4514_string()}, "
+            f"Device certificate: {certificate.subject.rfc4514_string(_NAMES)}, "
             f"valid {certificate.not_valid_before_utc:%Y-%m-%d} to {certificate.not_valid_after_utc:%Y-%m-%d}\n"
             f"  SHA-256 fingerprint {fingerprint_text(certificate)}"
         )

@@ -9,7 +9,14 @@ from pathlib import Path
 from agent.cli.decrypted import append_decrypted
 from agent.cli.output import say
 from agent.encryption.identity import Identities
-from agent.errors import EncryptionError, EvidenceDamagedError, EvidenceNotFound, StorageError, VerificationFailed
+from agent.errors import (
+    EncryptionError,
+    EvidenceDamagedError,
+    EvidenceNotFound,
+    StorageError,
+    UsageError,
+    VerificationFailed,
+)
 from agent.media.mp4 import Mp4Error, walk, whole_fragments, whole_fragments_bytes
 from agent.settings.schema import Settings
 from agent.vault.layout import is_encrypted
@@ -27,8 +34,8 @@ def export(settings_or_vault: Settings | Path, recording: str, output: Path, *, 
     recording: an id, the beginning of one, or "latest". Every byte is compared with the journal on the way; of a
     segment that a failed write tore only what was confirmed is taken, of a recovered one only whole fragments.
     identity: an age identity file, for recordings that are encrypted.
-    Raises EvidenceNotFound, EvidenceDamagedError, EncryptionError, VerificationFailed, StorageError; then no output is
-    left.
+    Raises UsageError when there is such a file already, EvidenceNotFound, EvidenceDamagedError, EncryptionError,
+    VerificationFailed, StorageError; then no output is left.
     """
     path = settings_or_vault if isinstance(settings_or_vault, Path) else settings_or_vault.vault.path
     evidence = locate(path)
@@ -48,7 +55,7 @@ def export(settings_or_vault: Settings | Path, recording: str, output: Path, *, 
         sha256 = _write(evidence.recording(chosen.recording_id), chosen.files, output, identities)
     except OSError as error:
         if isinstance(error, FileExistsError):
-            raise StorageError(f"There is already a file {output}; name another with -o.") from error
+            raise UsageError(f"There is already a file {output}; name another with -o, or move it away.") from error
         raise
     frames = _count_frames(output)
     unseen = any(is_encrypted(file.name) and file.state == "recovered" for file in chosen.files)

@@ -7,6 +7,7 @@ argparse and not a command-line library: what the parser needs stays resident in
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -66,6 +67,17 @@ def build_parser() -> argparse.ArgumentParser:
 
     status = add("status", _status, "Ask the running camera how it is.")
     _add_json_option(status)
+
+    press = add(
+        "press",
+        _press,
+        "Press the record button of a running bench camera.",
+        "double starts, single marks, hold stops. Other cameras have a real button.",
+    )
+    press.add_argument("gesture", choices=("double", "single", "hold"))
+    press.add_argument(
+        "seconds", nargs="?", type=_hold, metavar="SECONDS", help="with hold: how long; as long as a stop takes if left"
+    )
 
     verify = add(
         "verify",
@@ -150,7 +162,7 @@ def _add_settings_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_override,
         metavar="KEY=VALUE",
-        help="override one setting, e.g. --set camera.fps=15; repeatable",
+        help="override one setting, e.g. --set camera.fps=15; text needs no quotes; repeatable",
     )
 
 
@@ -171,6 +183,16 @@ def _override(text: str) -> tuple[str, str]:
 
 def _seconds(text: str) -> int:
     return _whole(text, 5, 600)
+
+
+def _hold(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= 60:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to 60")
+    return seconds
 
 
 def _interval(text: str) -> int:
@@ -209,6 +231,12 @@ def _status(arguments: argparse.Namespace) -> int:
     from agent.cli.status import status
 
     return status(_load(arguments).settings, as_json=arguments.as_json)
+
+
+def _press(arguments: argparse.Namespace) -> int:
+    from agent.cli.press import press
+
+    return press(_load(arguments).settings, arguments.gesture, arguments.seconds)
 
 
 def _verify(arguments: argparse.Namespace) -> int:

@@ -53,10 +53,16 @@ def _rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
         megabytes = answer["buffer_bytes"] / 1e6
         yield (
             "buffer",
-            f"{answer['buffered_s']:.1f} s of {answer['pre_event_configured_s']} s asked, {megabytes:.1f} MB",
+            f"{answer['buffered_s']:.1f} s (at least {answer['pre_event_configured_s']} s asked, whole GOPs), "
+            f"{megabytes:.1f} MB",
         )
         yield "camera", f"{answer['camera']}, {answer['encoder']}"
     if answer["vault_free_bytes"] is not None:
-        yield "vault", f"{answer['vault_free_bytes'] / 1e9:.1f} GB free"
+        yield "vault", f"{_size(answer['vault_free_bytes'])} free"
     for component, message in answer["faults"].items():
         yield "fault", f"{component}: {message}"
+
+
+def _size(count_bytes: int) -> str:
+    """In MB below 10 GB, where a tenth of a GB is minutes of video."""
+    return f"{count_bytes / 1e9:.1f} GB" if count_bytes >= 10_000_000_000 else f"{count_bytes / 1e6:.0f} MB"

@@ -185,7 +185,7 @@ class Daemon:
         """A fault that stops nothing, for status and log; None when it is over."""
         if self._faults.get(component) == message:
             return
-        log("component", part=component, fault=message)
+        log("component", logging.INFO if message is None else logging.WARNING, part=component, fault=message)
         if message is None:
             self._faults.pop(component, None)
         else:
@@ -244,7 +244,8 @@ class Daemon:
                 self._decide(StreamStarted())
             case _StreamEnd(stream, message):
                 newest_ns = None if stream is None else stream.ring.newest_video_ns
-                log("camera-lost", message=message)
+                if message != self._state.camera_fault:  # and not at each of the tries that follow
+                    log("camera-lost", logging.WARNING, message=message)
                 self._decide(StreamEnded(message, newest_ns))
                 # Only now may the recorder take the last unfinished GOP: its stop is already on the way to it.
                 if stream is not None:
@@ -279,7 +280,7 @@ class Daemon:
                 if self._stream is not None:
                     self._stream.ring.end()
             case JournalRecord(type_, fields):
-                log(type_, **fields)
+                log(type_, logging.WARNING if type_ == "fault" else logging.INFO, **fields)
                 self._do(lambda recorder: recorder.record(type_, **fields))
             case Exit():
                 self.exit = effect

@@ -1,4 +1,7 @@
-"""Structured log lines: `level event key=value …`, one line each, as journald and people like them."""
+"""Structured log lines: `time level event key=value …`, one line each, as journald and people like them.
+
+For journald without the time, because it keeps its own.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import queue
 import sys
 import threading
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 LOG = logging.getLogger("bodycam")
@@ -23,7 +27,7 @@ def _value(value: Any) -> str:
 
 
 class KeyValueFormatter(logging.Formatter):
-    """With `journald` the line begins with its priority in angle brackets, sd-daemon(3)."""
+    """With `journald` the line begins with its priority in angle brackets, sd-daemon(3), else with the time in UTC."""
 
     def __init__(self, *, journald: bool) -> None:
         super().__init__()
@@ -35,7 +39,10 @@ class KeyValueFormatter(logging.Formatter):
         line = f"{record.levelname.lower()} {record.getMessage()}{pairs}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
-        return f"<{_PRIORITY.get(record.levelno, 6)}>{line}" if self._journald else line
+        if self._journald:
+            return f"<{_PRIORITY.get(record.levelno, 6)}>{line}"
+        at = datetime.fromtimestamp(record.created, UTC).replace(tzinfo=None)
+        return f"{at.isoformat(timespec='milliseconds')}Z {line}"
 
 
 class LogThread(logging.Handler):

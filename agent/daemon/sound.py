@@ -79,7 +79,9 @@ class SoundThread:
     def _session(self) -> None:
         microphone = self._open_microphone()
         if microphone is None:
-            raise MicrophoneError('This source has no sound; set audio.source to "none" to record without it.')
+            raise MicrophoneError(
+                'This source has no sound; set audio.source = "none" and buffer.audio = false to record without it.'
+            )
         try:
             audio = microphone.open()
             if audio != self._audio:

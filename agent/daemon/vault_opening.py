@@ -208,7 +208,8 @@ class VaultOpening:
         if not there:
             raise StorageError(
                 errno.ENOENT,
-                "There is no vault. Is the card in and mounted? A new camera gets its vault from `bodycam enroll`",
+                "There is no vault. Is the card in and mounted? A new camera gets its vault from "
+                "`bodycam enroll --bench` or `--csr FILE`",
                 str(root),
             )
 

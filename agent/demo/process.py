@@ -39,7 +39,8 @@ class LogLine:
     def says(self, event: str, **fields: str) -> bool:
         """Whether it is this event with these fields, none of which holds a space."""
         words = self.text.split()
-        return len(words) > 1 and words[1] == event and all(f"{k}={v}" in words[2:] for k, v in fields.items())
+        # Time, level, event, fields.
+        return len(words) > 2 and words[2] == event and all(f"{k}={v}" in words[3:] for k, v in fields.items())
 
 
 class CameraProcess:

@@ -101,5 +101,5 @@ def check_identity(settings: Settings, clock: Clock, probe: IdentityProbe = prob
     except SignerBusyError as error:
         return failed_with("key", error, "Look at the token, its module and its wiring; records stay unsigned so long.")
     except DeviceKeyError as error:
-        return failed_with("key", error, "Run `bodycam enroll`.")
+        return failed_with("key", error, "Run `bodycam enroll --bench` to try things out, or `--csr FILE` for your CA.")
     return judge_identity(facts, settings, at)

@@ -95,5 +95,6 @@ def check_microphone(settings: Settings, clock: Clock, opener: MicrophoneOpener 
         return fail("microphone", f"The microphone hangs: {error}.", "Unplug it and plug it in again, or reboot.")
     if facts is None:
         found = f"The {settings.camera.backend} camera carries no sound: recordings will have none."
-        return warn("microphone", found, 'Set audio.source = "none" if that is meant, else "alsa".')
+        to_do = 'Set audio.source = "none" and buffer.audio = false if that is meant, else audio.source = "alsa".'
+        return warn("microphone", found, to_do)
     return judge_microphone(facts, settings.audio)

@@ -152,7 +152,12 @@ def _sound(settings: Settings) -> Iterator[Conflict]:
             f'"alsa" or "none", because the backend "{camera.backend}" carries no sound',
         )
     if settings.buffer.audio and audio.source == "none":
-        yield Conflict(("buffer.audio", "audio.source"), 'false, because audio.source is "none"')
+        # A profile may have set it: then whoever wrote the other key has never seen this one.
+        yield Conflict(
+            ("buffer.audio", "audio.source"),
+            'false, because audio.source is "none"; write audio = false under [buffer] in your own file, beside '
+            'source = "none" under [audio]',
+        )
 
 
 def _times(settings: Settings) -> Iterator[Conflict]:

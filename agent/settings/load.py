@@ -60,7 +60,8 @@ def load_settings(
 
     profile: name of a profile ("bench", "pi-zero-2w") for a file that does not itself say `extends`; where it is looked
     for: `agent.settings.files.find_profile`.
-    overrides: dotted key to value as text ("camera.fps" to "15"); strings without quotes, the rest as in TOML.
+    overrides: dotted key to value as text ("camera.fps" to "15"), as in TOML; text and paths need no quotes. A shell
+    often hands quotes on, so a pair around text is taken for what it is in TOML, and not for a part of the text.
 
     Raises ConfigError with one sentence for each thing that is wrong, all of them at once.
     """
@@ -150,7 +151,7 @@ def _collect_override(key: str, text: str, collected: _Collected) -> None:
         return
     spec = specs[path]
     value: object = text
-    if spec.kind not in (str, Path):
+    if spec.kind not in (str, Path) or _is_quoted(text):
         try:
             document = tomllib.loads(f"value = {text}")
             # A newline in the text must not smuggle in a second key.
@@ -163,6 +164,10 @@ def _collect_override(key: str, text: str, collected: _Collected) -> None:
         collected.places[path] = _Place(where, folder)
     except UnfitValueError as error:
         collected.problems.append(f"{where}: {key} = {show(value)}; expected {error.expected}.")
+
+
+def _is_quoted(text: str) -> bool:
+    return len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'"
 
 
 def _unknown(path: tuple[str, ...], value: object, candidates: list[str], *, whole: bool = False) -> str:

@@ -66,7 +66,10 @@ def load_chain(path: Path) -> tuple[x509.Certificate, ...]:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise DeviceKeyError(f"There is no certificate at {path}; run `bodycam enroll` to make one.") from error
+        raise DeviceKeyError(
+            f"There is no certificate at {path}; run `bodycam enroll --bench` to try things out, or `--csr FILE` for "
+            "your CA."
+        ) from error
     except OSError as error:
         raise DeviceKeyError(f"The certificate {path} cannot be read ({error.strerror}); check who owns it.") from error
     return parse_chain(data, str(path))

@@ -27,7 +27,10 @@ def load_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as error:
-        raise DeviceKeyError(f"There is no device key at {path}; run `bodycam enroll` to make one.") from error
+        raise DeviceKeyError(
+            f"There is no device key at {path}; run `bodycam enroll --bench` to try things out, or `--csr FILE` for "
+            "your CA."
+        ) from error
     except OSError as error:
         raise DeviceKeyError(
             f"The device key {path} cannot be opened ({error.strerror}); give it to the user who runs the camera "
@@ -54,12 +57,12 @@ def load_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise DeviceKeyError(
             f"{path} does not hold an unencrypted private key in PEM; restore it, or move it away and run "
-            "`bodycam enroll` for a new one."
+            "`bodycam enroll --csr FILE` (or --bench) for a new one."
         ) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise DeviceKeyError(
             f"The key in {path} is not ECDSA on P-256, the only kind that records are signed with; "
-            "move it away and run `bodycam enroll`."
+            "move it away and run `bodycam enroll --csr FILE` (or --bench)."
         )
     return key
 

@@ -249,7 +249,7 @@ class Token:
             return unknown[0]
         raise DeviceKeyError(
             f'No key labelled "{self.address.label}" on the token {self._name} belongs to the device certificate; '
-            "set key.label, put the camera's own token back, or enrol it with `bodycam enroll`."
+            "set key.label, put the camera's own token back, or enrol it with `bodycam enroll --csr FILE`."
         )
 
 

@@ -14,7 +14,7 @@ from agent.errors import EvidenceDamagedError
 from agent.vault.layout import INIT_NAME, is_encrypted
 from agent.vault.record import Record
 from agent.verify.evidence import Evidence
-from agent.verify.evidence_file import RECORDING_ID, SEGMENT_NAME, NotPlainFileError, is_refused_folder, open_plain
+from agent.verify.evidence_file import RECORDING_ID, SEGMENT_NAME, is_refused_folder, open_plain
 from agent.verify.fields import FieldError, Fields
 from agent.verify.finding import Findings
 from agent.verify.journal import RUN_START_REASONS, JournalLine, JournalReader
@@ -91,10 +91,11 @@ class JournalIndex:
 def read_index(evidence: Evidence) -> JournalIndex:
     """Read the journal of a vault or a package once, from its beginning.
 
-    Raises OSError when it cannot be listed, or is a link: an empty answer would look like a camera without recordings.
+    Raises OSError when it cannot be listed, and EvidenceDamagedError when it is a link: an empty answer would look like
+    a camera without recordings.
     """
     if is_refused_folder(evidence.journal):
-        raise NotPlainFileError(0, "it is a link, or no folder; put the folder itself there", str(evidence.journal))
+        raise EvidenceDamagedError(f"{evidence.journal} is a link, or no folder; put the folder itself there.")
     findings = Findings()
     builder = _Builder()
     for line in JournalReader(evidence.journal, findings, extract=evidence.is_package):

@@ -69,6 +69,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
         "media",
         "offload",
+        "panel",
         "settings",
         "trust",
         "vault",

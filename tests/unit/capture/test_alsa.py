@@ -151,6 +151,14 @@ def test_the_real_library_on_an_absent_device_is_a_sentence(device: str) -> None
         microphone.open()
 
 
+def test_the_real_library_writes_nothing_past_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    for device in ("hw:7", "nosuch", "hw:7"):
+        with pytest.raises(MicrophoneError):
+            AlsaMicrophone(SystemClock(), device, 48_000, 1).open()
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
 @pytest.mark.skipif(not Path("/usr/share/alsa/alsa.conf").exists(), reason="needs Debian's libasound2-data")
 @pytest.mark.parametrize("channels", [1, 2])
 def test_the_real_library_opens_the_null_device(channels: int) -> None:

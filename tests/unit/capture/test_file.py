@@ -256,7 +256,7 @@ def test_damaged_packets_cost_frames_and_not_the_camera(tmp_path: Path) -> None:
 def test_a_silent_file_has_no_microphone(tmp_path: Path) -> None:
     write_scene_file(tmp_path / "silent.mp4", frames=5)
     microphone = FileMicrophone(TimeBase(SimulatedClock()), tmp_path / "silent.mp4", 16_000, 1)
-    with pytest.raises(MicrophoneError, match=r'has no sound; set \[audio\] source = "none"'):
+    with pytest.raises(MicrophoneError, match=r'has no sound; set audio.source = "none" and buffer.audio = false'):
         microphone.open()
     with pytest.raises(MicrophoneError, match="not open"):
         microphone.read()

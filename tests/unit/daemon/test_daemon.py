@@ -362,6 +362,27 @@ def test_a_fault_is_logged_when_it_changes_and_not_at_every_look(
     for message in (None, "Dead.", "Dead.", "Dead.", "Burnt.", None, None):
         desk.daemon.note_fault("panel", message)
     assert [record.__dict__["fields"]["fault"] for record in caplog.records] == ["Dead.", "Burnt.", None]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO"]
+
+
+def test_a_camera_that_stays_away_is_logged_once_and_again_when_the_reason_changes(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LOG, "propagate", True)
+    desk = Desk().ready()
+    caplog.set_level(logging.INFO, logger=LOG.name)
+    desk.daemon.stream_ended(desk.stream, "Unplugged.")
+    for message in ("Unplugged.", "Unplugged.", "In use.", "In use."):
+        desk.daemon.stream_ended(None, message)
+    desk.daemon.drain()
+    desk.daemon.stream_started(desk.stream)
+    desk.daemon.stream_ended(desk.stream, "In use.")
+    desk.daemon.drain()
+    lost = [record for record in caplog.records if record.getMessage() == "camera-lost"]
+    assert [record.__dict__["fields"]["message"] for record in lost] == ["Unplugged.", "In use.", "In use."]
+    faults = [record for record in caplog.records if record.getMessage() == "fault"]
+    assert {record.levelname for record in lost + faults} == {"WARNING"}
+    assert len(faults) == 2
 
 
 # The loop

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import shlex
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,15 @@ from hypothesis import strategies as st
 
 from agent.daemon.logs import LOG, KeyValueFormatter, LogThread, configure_logs, log
 
+TIME = r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z "
+
+
+def untimed(text: str) -> str:
+    """What follows the time at the beginning of each line that is not a traceback's."""
+    first, *rest = re.split(TIME, text)
+    assert first == ""
+    return "".join(rest)
+
 
 class Output:
     """The agent's log, into a string."""
@@ -24,10 +34,10 @@ class Output:
         configure_logs(self.stream)
 
     def text(self) -> str:
-        """All of it; nothing can be logged afterwards."""
+        """All of it without the times, each of which must be there; nothing can be logged afterwards."""
         for handler in LOG.handlers:
             handler.close()
-        return self.stream.getvalue()
+        return untimed(self.stream.getvalue())
 
 
 @pytest.fixture
@@ -49,6 +59,13 @@ def test_a_line_is_level_event_and_fields(output: Output) -> None:
     assert output.text() == (
         "info stop recording=0190 reason=button frames=3 short=null\nwarning clock-step step_ms=-5\n"
     )
+
+
+def test_the_time_is_the_wall_clock_in_utc_and_journald_keeps_its_own() -> None:
+    record = logging.LogRecord("bodycam", logging.WARNING, "", 0, "event", None, None)
+    record.created = 1_795_291_303.25
+    assert KeyValueFormatter(journald=False).format(record) == "2026-11-21T20:01:43.250Z warning event"
+    assert KeyValueFormatter(journald=True).format(record) == "<4>warning event"
 
 
 def test_what_is_below_information_is_left_out(output: Output) -> None:
@@ -89,10 +106,11 @@ def test_a_line_is_one_line_and_its_fields_come_back(fields: dict[str, object]) 
     record = logging.LogRecord("bodycam", logging.INFO, "", 0, "event", None, None)
     record.__dict__["fields"] = fields
     line = KeyValueFormatter(journald=False).format(record)
+    assert re.match(TIME, line)
     assert len(line.splitlines()) == 1
     assert line.isprintable()
     decoder = json.JSONDecoder()
-    rest = line.removeprefix("info event")
+    rest = line[25:].removeprefix("info event")
     for key, value in fields.items():
         rest = rest.removeprefix(f" {key}=")
         if rest.startswith('"'):
@@ -135,7 +153,7 @@ def test_configuring_twice_does_not_say_everything_twice(output: Output) -> None
     for handler in LOG.handlers:
         handler.close()
     assert output.text() == ""
-    assert again.getvalue() == "info once\n"
+    assert untimed(again.getvalue()) == "info once\n"
 
 
 def test_a_reader_that_does_not_read_holds_up_nobody_and_what_is_lost_is_counted() -> None:

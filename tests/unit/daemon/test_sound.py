@@ -116,7 +116,9 @@ def test_another_format_than_the_recording_was_promised_is_a_sentence(desk: Desk
 def test_a_source_without_sound_is_a_sentence(desk: Desk) -> None:
     desk.microphone = None
     desk.thread.start()
-    assert told(desk) == 'This source has no sound; set audio.source to "none" to record without it.'
+    assert told(desk) == (
+        'This source has no sound; set audio.source = "none" and buffer.audio = false to record without it.'
+    )
 
 
 def test_a_defect_in_sound_is_told_and_tried_again_and_not_silence(

@@ -250,10 +250,10 @@ def test_an_enrolled_camera(enrolled: Settings) -> None:
 
 def test_no_key_and_no_certificate(enrolled: Settings) -> None:
     enrolled.vault.key_path.rename(enrolled.vault.key_path.with_name("away"))
-    says(key_check(enrolled), State.FAIL, "There is no device key", "Run `bodycam enroll`")
+    says(key_check(enrolled), State.FAIL, "There is no device key", "Run `bodycam enroll --bench`", "`--csr FILE`")
     enrolled.vault.key_path.with_name("away").rename(enrolled.vault.key_path)
     VaultLayout(enrolled.vault.path).chain.unlink()
-    says(key_check(enrolled), State.FAIL, "There is no certificate", "Run `bodycam enroll`")
+    says(key_check(enrolled), State.FAIL, "There is no certificate", "Run `bodycam enroll --bench`", "`--csr FILE`")
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])

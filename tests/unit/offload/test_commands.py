@@ -18,6 +18,7 @@ from agent.errors import (
     EvidenceNotFound,
     StorageError,
     StoreError,
+    UsageError,
     VerificationFailed,
 )
 from agent.settings.schema import Settings, VaultSettings
@@ -73,6 +74,22 @@ class TestVerify:
         assert "fail CHECKPOINT_HASH" in said
         assert "does not verify" in said
 
+    def test_a_package_whose_journal_is_a_link_is_not_passed_over_in_a_store(
+        self, vault: VaultBuilder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        vault.record()
+        vault.record()
+        (tmp_path / "store").mkdir()
+        assert offload(settings(tmp_path), to=tmp_path / "store", once=True) == 0
+        one, _ = sorted((tmp_path / "store" / DEVICE_ID).iterdir())
+        (one / "journal").rename(tmp_path / "elsewhere")
+        (one / "journal").symlink_to(tmp_path / "elsewhere")
+        capsys.readouterr()
+        assert verify([tmp_path / "store"], root=None, as_json=False) == 1
+        said = capsys.readouterr().out
+        assert "fail FOLDER_NOT_PLAIN" in said
+        assert "1 of 2 do not verify" in said
+
     def test_json(self, vault: VaultBuilder, capsys: pytest.CaptureFixture[str]) -> None:
         recording_id = vault.record()
         assert verify([vault.root], root=None, as_json=True) == 0
@@ -121,7 +138,7 @@ class TestExport:
         assert export(vault.root, "latest", output) == 0
         assert packets(output) == 30
         before = output.read_bytes()
-        with pytest.raises(StorageError, match="already a file"):
+        with pytest.raises(UsageError, match="already a file"):
             export(vault.root, "latest", output)
         assert output.read_bytes() == before
 
@@ -227,3 +244,13 @@ class TestOffload:
             offload(settings(tmp_path), to=tmp_path / "store", once=True)
         with pytest.raises(ConfigError, match="--once"):
             offload(settings(tmp_path), to=tmp_path, once=False)
+
+    def test_a_journal_behind_a_link_is_said_and_not_taken_for_an_empty_camera(
+        self, vault: VaultBuilder, tmp_path: Path
+    ) -> None:
+        vault.record()
+        vault.layout.journal.rename(tmp_path / "elsewhere")
+        vault.layout.journal.symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "store").mkdir()
+        with pytest.raises(EvidenceDamagedError, match="put the folder itself there"):
+            offload(settings(tmp_path), to=tmp_path / "store", once=True)

@@ -13,16 +13,18 @@ from pathlib import Path
 import pytest
 from gpiozero.pins.mock import MockFactory
 
+from agent.cli.main import main
+from agent.cli.press import press
 from agent.clock import SimulatedClock
 from agent.controller.gestures import Gesture, GestureKind, GestureState, next_deadline_ns, step
 from agent.controller.signals import Indication
-from agent.errors import PanelError
+from agent.errors import ConfigError, PanelError
 from agent.panel.button import ButtonInput, open_trigger_inputs
 from agent.panel.panel import Panel
 from agent.panel.pin_client import PinChange, PinSocketClient
 from agent.panel.pin_socket import PinSocketServer
 from agent.panel.pins import BenchFactory
-from agent.settings.schema import GestureSettings, GpioSettings, PanelSettings
+from agent.settings.schema import GestureSettings, GpioSettings, PanelSettings, Settings
 from tests.unit.panel.conftest import MOCK
 
 MS = 1_000_000
@@ -122,6 +124,45 @@ def test_fingers_on_the_far_side_make_gestures(
     assert gestures_of(drained(edges)) == [GestureKind.HOLD]
     client.single_press()
     assert gestures_of(drained(edges)) == [GestureKind.SINGLE]
+
+
+@pytest.mark.parametrize(
+    ("gesture", "hold_s", "kinds"),
+    [
+        ("double", None, [GestureKind.DOUBLE]),
+        ("single", None, [GestureKind.SINGLE]),
+        ("hold", None, [GestureKind.HOLD]),
+        ("hold", 0.2, [GestureKind.SINGLE]),
+    ],
+)
+@pytest.mark.usefixtures("server")
+def test_the_command_presses_what_it_says(
+    gpio: GpioSettings,
+    edges: queue.Queue[tuple[int, bool, int]],
+    clock: SimulatedClock,
+    gesture: str,
+    hold_s: float | None,
+    kinds: list[GestureKind],
+) -> None:
+    settings = Settings(profile="bench", gpio=gpio)
+    assert press(settings, gesture, hold_s, sleep=lambda s: clock.advance_ns(round(s * 1000) * MS)) == 0
+    assert gestures_of(drained(edges)) == kinds
+
+
+def test_the_command_says_where_there_is_nothing_to_press(
+    gpio: GpioSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for settings in (Settings(gpio=gpio), Settings(profile="bench", gpio=MOCK)):
+        with pytest.raises(ConfigError, match="Only the button of a bench camera"):
+            press(settings, "double")
+    with pytest.raises(SystemExit) as ended:
+        main(["press", "double", "-p", "bench", "--set", f"gpio.bench_pin_socket_path={tmp_path / 'none.sock'}"])
+    assert ended.value.code == 69
+    assert "Start `bodycam run`" in capsys.readouterr().err
+    for wrong in (["triple"], ["hold", "0"], ["hold", "long"], ["hold", "nan"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["press", *wrong, "-p", "bench"])
+        assert ended.value.code == 2
 
 
 def test_trigger_inputs_are_pressed_by_number(

@@ -162,7 +162,7 @@ COMBINATIONS = {
     "[camera]\nfps = 4\n[video]\ngop_ms = 200": (4, "expected video.gop_ms to be at least 250"),
     '[audio]\nsource = "camera"': (2, 'audio.source = "camera" with camera.backend = "picamera2" (the default); expected audio.source to be "alsa" or "none"'),  # noqa: E501
     '[audio]\nsource = "camera"\n[camera]\nbackend = "webcam"': (2, 'the backend "webcam" carries no sound'),
-    '[audio]\nsource = "none"\n[buffer]\naudio = true': (4, "buffer.audio = true with audio.source"),
+    '[audio]\nsource = "none"\n[buffer]\naudio = true': (4, "in your own file, beside source = "),
     "[gestures]\nhold_ms = 1000\ndouble_press_ms = 1000": (2, "expected gestures.hold_ms to be more than double_press_ms (1000)"),  # noqa: E501
     "[gestures]\ndouble_press_ms = 200\ndebounce_ms = 50": (2, "more than 200"),
     "[video]\ngop_ms = 2000\n[vault]\nsegment_s = 1": (2, "at most 1000"),
@@ -351,6 +351,27 @@ def test_overrides_come_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert made.gpio.trigger_input_pins == (5,)
     assert not made.gestures.single_press_marks
     assert made.audio.sample_rate_hz == 44_100
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ('"/x y"', "/x y"),
+        ("'/x'", "/x"),
+        ("/x", "/x"),
+        ('/a"b"', '/a"b"'),
+        ('/"', '/"'),
+        ('"/a\\tb"', "/a\tb"),
+        (r"'/a\tb'", r"/a\tb"),
+    ],
+)
+def test_quotes_around_an_override_are_those_of_toml(text: str, path: str) -> None:
+    assert load_settings(None, overrides={"vault.path": text}).settings.vault.path == Path(path)
+
+
+def test_quotes_around_text_are_no_part_of_it() -> None:
+    made = load_settings(None, overrides={"device.id": '"CAM-7"', "audio.source": "'none'"}).settings
+    assert (made.device.id, made.audio.source) == ("CAM-7", "none")
 
 
 @pytest.mark.parametrize(

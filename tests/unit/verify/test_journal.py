@@ -390,6 +390,9 @@ def test_a_link_in_place_of_a_folder_is_not_followed(vault: VaultBuilder, tmp_pa
     assert Code.FOLDER_NOT_PLAIN in fails(report)
     assert verdicts(report) == ({} if name == "journal" else {recording_id: "failed"})
     assert {finding.subject for finding in report.findings if finding.code is Code.FOLDER_NOT_PLAIN} == {name}
+    # What is good behind it makes nothing good.
+    absent = {"journal": Code.JOURNAL_MISSING, "recordings": Code.RECORDING_MISSING, "device": Code.CERT_UNKNOWN}
+    assert absent[name] in fails(report)
 
 
 def test_all_of_it_behind_links_is_no_vault_that_passes(vault: VaultBuilder, tmp_path: Path) -> None:

@@ -1,0 +1,47 @@
+"""What `bodycam status` tells a person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agent.cli import status as page
+from agent.cli.status import status
+from agent.settings.schema import Settings
+
+ANSWER: dict[str, Any] = {
+    "device": "CAM-TEST",
+    "shows": "ready",
+    "recording": None,
+    "durable_fragments": 0,
+    "finishing": [],
+    "buffered_s": None,
+    "vault_free_bytes": 0,
+    "faults": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "said"),
+    [
+        (0, "0 MB free"),
+        (12_400_000, "12 MB free"),
+        (9_999_400_000, "9999 MB free"),
+        (10_000_000_000, "10.0 GB free"),
+        (58_260_000_000, "58.3 GB free"),
+    ],
+)
+def test_room_on_a_small_card_is_told_in_mb(
+    free_bytes: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Daemon:
+        def __init__(self, _path: object) -> None: ...
+
+        def request(self, _command: dict[str, str]) -> dict[str, Any]:
+            return ANSWER | {"vault_free_bytes": free_bytes}
+
+    monkeypatch.setattr(page, "ControlClient", Daemon)
+    assert status(Settings(), as_json=False) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("vault")]
+    assert line.split(maxsplit=1)[1].strip() == said
