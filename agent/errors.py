@@ -126,3 +126,9 @@ class EvidenceDamagedError(BodycamError):
 
 class DemoError(BodycamError):
     """The demonstration cannot be given here, or a step of it failed."""
+
+
+class EncryptionError(BodycamError):
+    """A key to encrypt to or to decrypt with is missing, or is not one."""
+
+    exit_code = 77

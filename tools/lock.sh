@@ -19,7 +19,7 @@ resolve() {
         --no-emit-index-url --custom-compile-command 'make lock' ${UPGRADE:+--upgrade} --output-file "$lock" "$@"
 }
 
-resolve requirements/dev.lock pyproject.toml --extra webcam --extra pkcs11 --extra dev
+resolve requirements/dev.lock pyproject.toml --extra webcam --extra pkcs11 --extra encryption --extra dev
 # The camera runs the very versions that were tested.
 resolve requirements/run.lock pyproject.toml --constraint requirements/dev.lock
 resolve requirements/footage.lock requirements/footage.in --no-deps

@@ -35,7 +35,7 @@ python_is() {
 
 missing_debian_packages() {
     local package
-    for package in ffmpeg jq openssl; do
+    for package in age ffmpeg jq openssl; do
         command -v "$package" >/dev/null || echo "$package"
     done
     command -v softhsm2-util >/dev/null || echo softhsm2

@@ -1,4 +1,4 @@
-"""`bodycam enroll`: give this camera its key and certificate."""
+"""`bodycam enroll`: give this camera its key and certificate, and journal whom it encrypts to."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from cryptography.x509.oid import NameOID
 
 from agent.cli.output import say
 from agent.errors import ConfigError
+from agent.settings.load import LoadedSettings
 from agent.settings.schema import Settings
 from agent.trust.certificates import fingerprint_text, load_chain
 from agent.trust.custody import KeyCustody
@@ -94,6 +95,34 @@ def enroll(
         _say_key(keys, made)
         say(f"Bench CA (for trying out only, proves nothing): {paths.bench_root_key}")
     _say_certificate(paths, made)
+    return 0
+
+
+def enroll_recipients(loaded: LoadedSettings, *, wanted: bool, alone: bool = True) -> int:
+    """Journal that the camera encrypts to the configuration's recipients from now on; returns 0.
+
+    wanted: whether there should be any. It is asked so that neither can happen by a slip in the configuration.
+    alone: no key or certificate was asked for in the same breath. Raises ConfigError when the configuration says
+    otherwise, and what `re_enroll` raises.
+    """
+    from agent.clock import SystemClock
+    from agent.daemon.re_enrolment import re_enroll
+    from agent.vault.filesystem import PosixFilesystem
+
+    recipients = loaded.settings.encryption.recipients
+    if not alone:
+        raise ConfigError("Say `bodycam enroll --recipients` or --no-recipients by itself, after the rest is done.")
+    if wanted and not recipients:
+        raise ConfigError("The configuration's encryption.recipients are empty; write the keys there first.")
+    if not wanted and recipients:
+        raise ConfigError("The configuration still has encryption.recipients; take them out there first.")
+    done = re_enroll(loaded, PosixFilesystem(), SystemClock())
+    say(f"Before: {', '.join(done.previous) or 'not encrypted'}")
+    if done.recipients:
+        say(f"From now on recordings are encrypted to {', '.join(done.recipients)}.")
+    else:
+        say("From now on recordings are NOT encrypted: whoever has the card can play them.")
+    say(f"Journalled as record {done.seq}, SHA-256 {done.sha256}.")
     return 0
 
 

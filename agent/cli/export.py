@@ -6,10 +6,20 @@ import hashlib
 import os
 from pathlib import Path
 
+from agent.cli.decrypted import append_decrypted
 from agent.cli.output import say
-from agent.errors import EvidenceDamagedError, EvidenceNotFound, StorageError, UsageError, VerificationFailed
+from agent.encryption.identity import Identities
+from agent.errors import (
+    EncryptionError,
+    EvidenceDamagedError,
+    EvidenceNotFound,
+    StorageError,
+    UsageError,
+    VerificationFailed,
+)
 from agent.media.mp4 import Mp4Error, walk, whole_fragments, whole_fragments_bytes
 from agent.settings.schema import Settings
+from agent.vault.layout import is_encrypted
 from agent.verify.evidence import Evidence, locate
 from agent.verify.evidence_file import open_plain
 from agent.verify.index import IndexedRecording, VouchedFile, read_index, vouched_chunks
@@ -18,13 +28,14 @@ VIDEO_TRACK_ID = 1
 LATEST = "latest"
 
 
-def export(settings_or_vault: Settings | Path, recording: str, output: Path) -> int:
+def export(settings_or_vault: Settings | Path, recording: str, output: Path, *, identity: Path | None = None) -> int:
     """Write `output` from the vault or package, say what it is, and return 0.
 
     recording: an id, the beginning of one, or "latest". Every byte is compared with the journal on the way; of a
     segment that a failed write tore only what was confirmed is taken, of a recovered one only whole fragments.
-    Raises UsageError when there is such a file already, EvidenceNotFound, EvidenceDamagedError, VerificationFailed,
-    StorageError; then no output is left.
+    identity: an age identity file, for recordings that are encrypted.
+    Raises UsageError when there is such a file already, EvidenceNotFound, EvidenceDamagedError, EncryptionError,
+    VerificationFailed, StorageError; then no output is left.
     """
     path = settings_or_vault if isinstance(settings_or_vault, Path) else settings_or_vault.vault.path
     evidence = locate(path)
@@ -33,21 +44,36 @@ def export(settings_or_vault: Settings | Path, recording: str, output: Path) -> 
         raise EvidenceDamagedError(
             f"{chosen.recording_id} cannot be exported: {chosen.unusable}; run `bodycam verify`."
         )
+    identities = Identities.load(identity) if identity is not None else None
+    if chosen.encrypted and identities is None:
+        raise EncryptionError(
+            f"{chosen.recording_id} is encrypted to the evidence system's key; name that key's file with --identity."
+        )
+    # Read first: a name that does not open is no reason to leave a video behind that nobody asked for.
+    personal = identities.open_sealed(chosen.sealed) if identities is not None and chosen.sealed is not None else {}
     try:
-        sha256 = _write(evidence.recording(chosen.recording_id), chosen.files, output)
+        sha256 = _write(evidence.recording(chosen.recording_id), chosen.files, output, identities)
     except OSError as error:
         if isinstance(error, FileExistsError):
             raise UsageError(f"There is already a file {output}; name another with -o, or move it away.") from error
         raise
     frames = _count_frames(output)
-    if frames != chosen.frames:
+    unseen = any(is_encrypted(file.name) and file.state == "recovered" for file in chosen.files)
+    if frames < chosen.frames or (frames > chosen.frames and not unseen):
         output.unlink()
         raise VerificationFailed(
             f"The joined file holds {frames} frames and the journal says {chosen.frames}; it was removed. "
             f"Run `bodycam verify {path}`."
         )
-    say(f"{output}: {output.stat().st_size} bytes, {frames} frames, as the journal says")
+    say(f"{output}: {output.stat().st_size} bytes, {chosen.frames} frames, as the journal says")
+    if frames > chosen.frames:
+        say(
+            f"{frames - chosen.frames} frames more stand behind the last checkpoint: the camera signed their bytes "
+            "only when it started again, unable to look into them."
+        )
     say(f"SHA-256 {sha256}")
+    for name, value in sorted(personal.items()):
+        say(f"Sealed with it: {name} = {value}")
     for name in chosen.missing:
         say(f"{name} was gone when the camera started again: its time is a hole in the video.")
     if chosen.closed_at is None:
@@ -60,7 +86,7 @@ def export(settings_or_vault: Settings | Path, recording: str, output: Path) -> 
 def _choose(recordings: list[IndexedRecording], wanted: str, evidence: Evidence) -> IndexedRecording:
     if evidence.is_package:  # its journal extract names recordings whose files are elsewhere
         recordings = [recording for recording in recordings if recording.recording_id == evidence.packaged_id]
-    there = [recording for recording in recordings if recording.frames]
+    there = [recording for recording in recordings if recording.frames or recording.encrypted]
     found = there[-1:] if wanted == LATEST else [r for r in there if wanted and r.recording_id.startswith(wanted)]
     if len(found) == 1:
         return found[0]
@@ -72,10 +98,9 @@ def _choose(recordings: list[IndexedRecording], wanted: str, evidence: Evidence)
     )
 
 
-def _write(folder: Path, files: list[VouchedFile], output: Path) -> str:
-    digest = hashlib.sha256()
+def _write(folder: Path, files: list[VouchedFile], output: Path, identities: Identities | None) -> str:
     try:
-        target = output.open("xb")
+        target = output.open("x+b")
     except FileExistsError:
         raise
     except OSError as error:
@@ -83,13 +108,15 @@ def _write(folder: Path, files: list[VouchedFile], output: Path) -> str:
     try:
         with target:
             for file in files:
+                if identities is not None and is_encrypted(file.name):
+                    append_decrypted(target, folder, file, identities)
+                    continue
                 wanted = _playable_bytes(folder, file)
                 found = hashlib.sha256()
                 for chunk in vouched_chunks(folder, file):
                     found.update(chunk)
                     playable = chunk[: max(0, wanted)]
                     wanted -= len(playable)
-                    digest.update(playable)
                     target.write(playable)
                 if found.hexdigest() != file.sha256:
                     raise EvidenceDamagedError(
@@ -98,6 +125,8 @@ def _write(folder: Path, files: list[VouchedFile], output: Path) -> str:
                     )
             target.flush()
             os.fsync(target.fileno())
+            target.seek(0)
+            sha256 = hashlib.file_digest(target, "sha256").hexdigest()
         descriptor = os.open(output.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
@@ -108,7 +137,7 @@ def _write(folder: Path, files: list[VouchedFile], output: Path) -> str:
         if isinstance(error, OSError) and not isinstance(error, StorageError):
             raise StorageError(error.errno, f"Writing failed: {error.strerror}", str(output)) from error
         raise
-    return digest.hexdigest()
+    return sha256
 
 
 def _playable_bytes(folder: Path, file: VouchedFile) -> int:

@@ -90,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--root", type=Path, metavar="ROOT.pem", help="the CA you trust; without it the origin stays open"
     )
+    _add_identity_option(verify, "look into encrypted segments, too")
     verify.add_argument(
         "--tsa-root", type=Path, metavar="TSA.pem", help="the time authority's root; without it times stay open"
     )
@@ -101,12 +102,18 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--from", type=Path, dest="vault", metavar="FOLDER", help="a vault or package; the configured vault if left"
     )
+    _add_identity_option(export, "the key that opens encrypted recordings")
 
-    enroll = add("enroll", _enroll, "Give this camera its key and certificate.")
+    enroll = add("enroll", _enroll, "Give this camera its key and certificate, or change whom it encrypts to.")
     enroll.add_argument("--csr", type=Path, metavar="FILE", help="make a key and a request for your CA")
     enroll.add_argument("--install", type=Path, metavar="CHAIN.pem", help="install what your CA issued")
     enroll.add_argument("--root", type=Path, metavar="ROOT.pem", help="with --install: the CA's root")
     enroll.add_argument("--bench", action="store_true", help="make a CA of its own, to try things out")
+    enroll.add_argument(
+        "--recipients",
+        action=argparse.BooleanOptionalAction,
+        help="journal that evidence is encrypted to the configuration's keys from now on; with --no-, to none",
+    )
     enroll.add_argument("--renew", action="store_true", help="with --csr: another certificate for the same key")
     enroll.add_argument("--rotate", action="store_true", help="with --csr: a new key, and a certificate for it")
 
@@ -161,6 +168,10 @@ def _add_settings_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", dest="as_json", action="store_true", help="print JSON for programs")
+
+
+def _add_identity_option(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--identity", type=Path, metavar="KEY.txt", help=f"{text}: a file from age-keygen")
 
 
 def _override(text: str) -> tuple[str, str]:
@@ -231,7 +242,13 @@ def _press(arguments: argparse.Namespace) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     from agent.cli.verify import verify
 
-    return verify(arguments.paths, root=arguments.root, tsa_root=arguments.tsa_root, as_json=arguments.as_json)
+    return verify(
+        arguments.paths,
+        root=arguments.root,
+        tsa_root=arguments.tsa_root,
+        identity=arguments.identity,
+        as_json=arguments.as_json,
+    )
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -239,14 +256,18 @@ def _export(arguments: argparse.Namespace) -> int:
 
     vault: Path | None = arguments.vault
     folder = _load(arguments).settings.vault.path if vault is None else vault
-    return export(folder, arguments.recording, arguments.output)
+    return export(folder, arguments.recording, arguments.output, identity=arguments.identity)
 
 
 def _enroll(arguments: argparse.Namespace) -> int:
-    from agent.cli.enroll import enroll
+    from agent.cli.enroll import enroll, enroll_recipients
 
+    loaded = _load(arguments)
+    if arguments.recipients is not None:
+        identity = (arguments.csr, arguments.install, arguments.root, arguments.bench or None)
+        return enroll_recipients(loaded, wanted=arguments.recipients, alone=not any(identity))
     return enroll(
-        _load(arguments).settings,
+        loaded.settings,
         csr=arguments.csr,
         install=arguments.install,
         root=arguments.root,

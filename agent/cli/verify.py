@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from agent.encryption.identity import Identities
 from agent.errors import DeviceKeyError, EvidenceNotFound
 from agent.trust.certificates import load_chain
 from agent.verify.evidence import is_package
@@ -31,22 +32,31 @@ _VERDICTS = {
 }
 
 
-def verify(paths: Sequence[Path], *, root: Path | None, tsa_root: Path | None = None, as_json: bool) -> int:
+def verify(
+    paths: Sequence[Path],
+    *,
+    root: Path | None,
+    tsa_root: Path | None = None,
+    identity: Path | None = None,
+    as_json: bool,
+) -> int:
     """Check each path and print what was found; returns 0 when nothing refutes the evidence, else 1.
 
     A path is a vault, an evidence package, or a store's folder with packages in it. root: PEM of the CA the examiner
-    trusts; tsa_root: of the time authority. Raises EvidenceNotFound when there is nothing to check at a path, or no
-    certificate in `root` or `tsa_root`.
+    trusts; tsa_root: of the time authority. identity: an age identity file that opens encrypted segments.
+    Raises EvidenceNotFound when there is nothing to check at a path, or no certificate in `root` or `tsa_root`,
+    EncryptionError when there is no identity in `identity`.
     """
     try:
         roots = load_chain(root) if root is not None else None
         tsa_roots = load_chain(tsa_root) if tsa_root is not None else None
     except DeviceKeyError as error:
         raise EvidenceNotFound(f"The root certificate cannot be used: {error}") from error
+    identities = Identities.load(identity) if identity is not None else None
     reports = []
     console = Console(highlight=False, soft_wrap=False)
     for path in [found for named in paths for found in _expand(named)]:
-        report = _verify_one(path, roots, tsa_roots, quiet=as_json)
+        report = _verify_one(path, roots, tsa_roots, identities, quiet=as_json)
         reports.append(report)
         if not as_json:
             print_report(console, report)
@@ -81,12 +91,13 @@ def _verify_one(
     path: Path,
     roots: Sequence[x509.Certificate] | None,
     tsa_roots: Sequence[x509.Certificate] | None,
+    identities: Identities | None,
     *,
     quiet: bool,
 ) -> Report:
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
-        return verify_path(path, roots=roots, tsa_roots=tsa_roots)
+        return verify_path(path, roots=roots, tsa_roots=tsa_roots, identities=identities)
     columns = (TextColumn("Checking"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("")
@@ -94,6 +105,7 @@ def _verify_one(
             path,
             roots=roots,
             tsa_roots=tsa_roots,
+            identities=identities,
             progress=lambda done, total: progress.update(task, completed=done, total=max(done, total)),
         )
 

@@ -16,7 +16,9 @@ from agent import __version__
 from agent.clock import Clock
 from agent.daemon.logs import log
 from agent.daemon.succession import DeviceKeys, Succession
+from agent.encryption.recipients import Recipients
 from agent.errors import StorageError, StoreError
+from agent.recorder.enrolment import RECORD_TYPE, journalled_recipients, start_record
 from agent.recorder.receipts import check_receipt, is_written_down
 from agent.recorder.recorder import Recorder, RecorderListener
 from agent.recorder.recovery import Recovered, recover
@@ -49,7 +51,10 @@ def open_recorder(
     loaded: LoadedSettings,
     succession: Succession | None = None,
 ) -> tuple[Recorder, Recovered]:
-    """Journal, recovery, recorder. Raises StorageError to be tried again, JournalError when a person has to look.
+    """Journal, recovery, recorder.
+
+    Raises StorageError to be tried again, JournalError when a person has to look, ConfigError when the vault is
+    enrolled to encrypt to other keys than the configuration's.
 
     succession: a key that waits to take over from `signer`.
     """
@@ -80,6 +85,8 @@ def _use_journal(
     succession: Succession | None,
 ) -> tuple[Recorder, Recovered]:
     settings = loaded.settings
+    recipients = settings.encryption.recipients
+    encryption = start_record(journalled_recipients(filesystem, layout), recipients)
     journal.append("boot", software="bodycam-agent", version=__version__, pid=os.getpid())
     journal.append(
         "config",
@@ -89,12 +96,23 @@ def _use_journal(
         pre_event_audio=settings.buffer.audio,
         segment_s=settings.vault.segment_s,
     )
+    journal.append(RECORD_TYPE, **encryption)
     journal.commit()
     recovered = recover(filesystem, layout, journal, clock, resume_within_s=settings.recording.resume_within_s)
     _take_queued_receipts(filesystem, layout, journal, settings.vault.receipt_queue_path)
     if succession is not None:
         succession.take_over(journal)
-    return Recorder(filesystem, layout, journal, clock, listener, segment_s=settings.vault.segment_s), recovered
+    recorder = Recorder(
+        filesystem,
+        layout,
+        journal,
+        clock,
+        listener,
+        segment_s=settings.vault.segment_s,
+        recipients=Recipients(recipients) if recipients else None,
+        personal={"wearer": settings.device.wearer} if settings.device.wearer else None,
+    )
+    return recorder, recovered
 
 
 def _take_queued_receipts(filesystem: Filesystem, layout: VaultLayout, journal: Journal, folder: Path) -> None:

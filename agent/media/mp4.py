@@ -113,7 +113,8 @@ def whole_fragments(stream: BinaryIO) -> Iterator[FragmentSpan]:
     """The whole fragments from where the file stands, up to the first thing that is not one, which is no error.
 
     A fragment is whole when a `moof` that parses is followed at once by an `mdat` of exactly the bytes its samples
-    need. What the `mdat` holds is not looked at.
+    need. What the `mdat` holds is not looked at. `free` boxes between fragments are passed over: encrypted segments are
+    filled with them.
     """
     moof: Box | None = None
     info = FragmentInfo(0, {})
@@ -122,6 +123,8 @@ def whole_fragments(stream: BinaryIO) -> Iterator[FragmentSpan]:
     try:
         for box in walk(stream):
             if moof is None:
+                if box.type == b"free":
+                    continue
                 if box.type != b"moof" or box.size > MAX_MOOF_BYTES:
                     return
                 stream.seek(start + box.offset)

@@ -37,8 +37,10 @@ class EvidencePackage:
         self.recording = recording
         folder = evidence.recording(recording.recording_id)
         journal = list(_journal_objects(evidence.journal, recording))
+        first_journal = Path(journal[0].name).name
+        text = readme(recording.device_id, recording.recording_id, first_journal, encrypted=recording.encrypted)
         objects = [
-            _from_bytes(README_NAME, readme(recording.device_id, recording.recording_id, Path(journal[0].name).name)),
+            _from_bytes(README_NAME, text),
             _from_file(RECORDING_JSON_NAME, folder / RECORDING_JSON_NAME),
             *_certificate_objects(evidence, [evidence.root / item.name for item in journal]),
             *journal,

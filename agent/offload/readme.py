@@ -9,15 +9,14 @@ Camera     {device_id}
 Recording  {recording_id}
 
 WHAT IS HERE
-  init.mp4, 000001.m4s ...  the video and sound, as the camera wrote them
-  journal/                  a part of the camera's log: one signed record a line
+{media}  journal/                  a part of the camera's log: one signed record a line
   device/chain.pem          the camera's certificate;  device/root.pem: the root it was enrolled under
                             (chain-....pem: the next one, when the camera was given another meanwhile)
   recording.json            what the recording is, for catalogues; no evidence
   SHA256SUMS                hashes of all other files here
 
 PLAY IT
-  cat init.mp4 0*.m4s > ../recording.mp4          then open that file with any player, or: ffplay ../recording.mp4
+{play}
 What you make goes beside this folder, not into it: nothing should be added to a package.
 
 CHECK IT BY HAND, WITH TOOLS THAT ARE NOT OURS
@@ -33,7 +32,7 @@ CHECK IT BY HAND, WITH TOOLS THAT ARE NOT OURS
    next signed record.
 3. The video is what was signed: the records of type "segment" name each file with its bytes and SHA-256:
      cut -s -f 1 journal/*.journal | grep '"type":"segment"' | grep {recording_id}
-     sha256sum *.m4s init.mp4
+     sha256sum 0*.m4s* init.mp4
      ffprobe -v error -count_packets -show_entries stream=codec_name,nb_read_packets ../recording.mp4
 All of it at once, with our verifier:  bodycam verify --root ../root.pem .
 
@@ -46,7 +45,28 @@ Bytes behind the last checkpoint of a recording that was cut off were signed onl
 """
 
 
-def readme(device_id: str, recording_id: str, first_journal: str) -> bytes:
+_MEDIA = "  init.mp4, 000001.m4s ...  the video and sound, as the camera wrote them\n"
+_PLAY = (
+    "  cat init.mp4 0*.m4s > ../recording.mp4          then open that file with any player, or: ffplay ../recording.mp4"
+)
+_ENCRYPTED_MEDIA = (
+    "  init.mp4, 000001.m4s.age ...  the video and sound, encrypted to the evidence system's key (age-encryption.org)\n"
+)
+_ENCRYPTED_PLAY = """\
+With the evidence system's key in a file KEY.txt, beside this folder:
+  (cat init.mp4; for f in 0*.m4s.age; do age -d -i ../KEY.txt "$f"; done) > ../recording.mp4
+then open that file with any player, or: ffplay ../recording.mp4. Without the key everything below can be checked but
+what is in the video. "unexpected EOF" or "failed to decrypt" of a segment whose record says "torn" or "recovered" is
+what a write or power failure leaves; what opens in front of it is good."""
+
+
+def readme(device_id: str, recording_id: str, first_journal: str, *, encrypted: bool = False) -> bytes:
     """The file's bytes."""
-    text = README.format(device_id=device_id, recording_id=recording_id, first_journal=first_journal)
+    text = README.format(
+        device_id=device_id,
+        recording_id=recording_id,
+        first_journal=first_journal,
+        media=_ENCRYPTED_MEDIA if encrypted else _MEDIA,
+        play=_ENCRYPTED_PLAY if encrypted else _PLAY,
+    )
     return text.encode()

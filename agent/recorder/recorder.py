@@ -6,12 +6,13 @@ the ring, tries back off, and the listener is told so that the wearer is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agent.clock import NS_PER_MS, Clock
+from agent.encryption.recipients import Recipients
 from agent.errors import StorageError
 from agent.recorder.plan import RecordingPlan
 from agent.recorder.recording import RecordingWriter
@@ -67,13 +68,18 @@ class Recorder:
         listener: RecorderListener,
         *,
         segment_s: int,
+        recipients: Recipients | None = None,
+        personal: Mapping[str, str] | None = None,
     ) -> None:
+        """recipients, personal: see RecordingWriter."""
         self._filesystem = filesystem
         self._layout = layout
         self._journal = journal
         self._clock = clock
         self._listener = listener
         self._segment_s = segment_s
+        self._recipients = recipients
+        self._personal = personal
         self._writers: dict[int, RecordingWriter] = {}
         self._failing: dict[int, _Failing] = {}
         self._faulty = False
@@ -96,6 +102,8 @@ class Recorder:
             self._clock,
             segment_s=self._segment_s,
             on_durable=self._listener.fragment_durable,
+            recipients=self._recipients,
+            personal=self._personal,
         )
         writer.note(
             "trigger",

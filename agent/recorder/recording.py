@@ -9,15 +9,17 @@ still in memory and is written again, into a new segment: a file whose sync fail
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from agent.clock import NS_PER_MS, NS_PER_S, Clock
+from agent.encryption.recipients import Recipients
 from agent.errors import EncoderError, StorageError
 from agent.media.units import VIDEO_TIMESCALE_90K
 from agent.recorder.fragment import Fragment, Fragmenter
 from agent.recorder.plan import RecordingPlan
 from agent.recorder.segment import OpenSegment, never_created
+from agent.recorder.segment_body import ClearBody, EncryptedBody, SegmentBody
 from agent.ring.ring import Gap, GopRead, missed_between
 from agent.vault.filesystem import Filesystem
 from agent.vault.journal import Journal
@@ -49,8 +51,14 @@ class RecordingWriter:
         *,
         segment_s: int,
         on_durable: Callable[[int, int], None],
+        recipients: Recipients | None = None,
+        personal: Mapping[str, str] | None = None,
     ) -> None:
-        """on_durable(number, fragment): called when that fragment and its checkpoint are durable."""
+        """on_durable(number, fragment): called when that fragment and its checkpoint are durable.
+
+        recipients: whom segments are encrypted to, None to leave them clear. personal: fields that identify people, for
+        the `recording-open` record; they are journalled only sealed to the recipients, and without any not at all.
+        """
         self.plan = plan
         self.finished = False
         self._filesystem = filesystem
@@ -60,6 +68,8 @@ class RecordingWriter:
         self._clock = clock
         self._segment_90k = segment_s * VIDEO_TIMESCALE_90K
         self._on_durable = on_durable
+        self._recipients = recipients
+        self._personal = dict(personal or {})
         self._fragmenter: Fragmenter | None = None
         self._summary = RecordingSummary(plan.recording_id)
         self._init: bytes | None = None
@@ -107,7 +117,7 @@ class RecordingWriter:
         if any(fragment.init != (self._init or fragments[0].init) for fragment in fragments):
             raise EncoderError("The encoder changed its parameters within one stream; restart the agent.")
         if fragments:
-            self._write([read for read in reads if read.video], fragments)
+            self._write([read for read in reads if read.video], fragments, final=reads[-1].final)
         self._closing = reads[-1].final
         if self._written:
             self._confirm()
@@ -179,7 +189,7 @@ class RecordingWriter:
             reason="memory-bound",
         )
 
-    def _write(self, reads: list[GopRead], fragments: list[Fragment]) -> None:
+    def _write(self, reads: list[GopRead], fragments: list[Fragment], *, final: bool) -> None:
         size_bytes = sum(len(fragment.data) for fragment in fragments)
         if (free := self._filesystem.free_bytes(self._layout.root)) < size_bytes + RESERVE_BYTES:
             raise StorageError(28, f"Only {free} bytes are free; offload this camera to make room", str(self._folder))
@@ -189,8 +199,11 @@ class RecordingWriter:
             self._init = fragments[0].init
         if self._segment is None:
             self._segment = self._create_segment()
+        first_90k = self._segment.first_media_90k
+        begin_90k = fragments[0].first_media_90k if first_90k is None else first_90k
+        last = final or fragments[-1].end_media_90k - begin_90k >= self._segment_90k
         try:
-            checkpoints = self._segment.append(fragments)
+            checkpoints = self._segment.append(fragments, last=last)
         except StorageError:
             torn, self._segment = self._segment, None
             self._seal(torn.seal("torn"))
@@ -204,14 +217,30 @@ class RecordingWriter:
 
     def _create_segment(self) -> OpenSegment:
         self._segment_number += 1
-        name = segment_name(self._segment_number)
+        name = segment_name(self._segment_number, encrypted=self._recipients is not None)
         self._names_durable = False
+        body = self._new_body()
         try:
-            return OpenSegment(name, self._filesystem.create(self._folder / name))
+            return OpenSegment(name, self._filesystem.create(self._folder / name), body)
         except StorageError:
             # The name may be taken all the same, so the next try uses the next one and the journal says why.
-            self._seal(never_created(name))
+            self._seal(never_created(name, body))
             raise
+
+    def _new_body(self) -> SegmentBody:
+        return ClearBody() if self._recipients is None else EncryptedBody(self._recipients.new_stream())
+
+    def _seal_whole(self) -> None:
+        """Raises StorageError when the end of an encrypted file cannot be written; it then counts as torn."""
+        if self._segment is None:
+            return
+        segment, self._segment = self._segment, None
+        try:
+            segment.finish()
+        except StorageError:
+            self._seal(segment.seal("torn"))
+            raise
+        self._seal(segment.seal("whole"))
 
     def _seal(self, segment: dict[str, Any]) -> None:
         self._totals["segments"] += 1
@@ -234,9 +263,8 @@ class RecordingWriter:
             for _, checkpoint in self._written:
                 self._journal.append("checkpoint", recording_id=self.plan.recording_id, **checkpoint)
             self._end_media_90k = self._written[-1][1]["end_media_90k"]
-            if self._segment is not None and (self._closing or self._segment.duration_90k >= self._segment_90k):
-                whole, self._segment = self._segment, None
-                self._seal(whole.seal("whole"))
+            if self._segment is not None and self._segment.complete:
+                self._seal_whole()
             self._appended = True
         self._journal.commit()
         for read, checkpoint in self._written:
@@ -279,14 +307,18 @@ class RecordingWriter:
             init_file=INIT_NAME,
             init_bytes=len(self._init),
             init_sha256=sha256_hex(self._init),
+            **self._sealed(),
         )
         self._opened = True
 
+    def _sealed(self) -> dict[str, str]:
+        if self._recipients is None or not self._personal:
+            return {}
+        return {"sealed": self._recipients.seal(self._personal)}
+
     def _close(self) -> None:
         if not self._closed_appended:
-            if self._segment is not None:
-                whole, self._segment = self._segment, None
-                self._seal(whole.seal("whole"))
+            self._seal_whole()
             self._collect_gaps()
             self._note_gap(None)
             self.note("recording-close", recovered=False, end_media_90k=self._end_media_90k, **self._totals)

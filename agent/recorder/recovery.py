@@ -18,7 +18,15 @@ from agent.errors import StorageError
 from agent.media.mp4 import whole_fragments
 from agent.vault.filesystem import Filesystem
 from agent.vault.journal import Journal, chained_files
-from agent.vault.layout import INIT_NAME, RECORDING_ID, RECORDING_JSON_NAME, VaultLayout
+from agent.vault.layout import (
+    ENCRYPTED_SUFFIX,
+    INIT_NAME,
+    RECORDING_ID,
+    RECORDING_JSON_NAME,
+    SEGMENT_SUFFIX,
+    VaultLayout,
+    is_encrypted,
+)
 from agent.vault.record import Record
 from agent.vault.summary import summarise
 from agent.vault.whole import write_whole
@@ -36,7 +44,6 @@ class Recovered:
     ignored: tuple[str, ...] = ()
 
 
-_SEGMENT_SUFFIX = ".m4s"
 _VIDEO_TRACK_ID = 1
 _AUDIO_TRACK_ID = 2
 
@@ -112,12 +119,11 @@ def _seal(
     for record in records:
         if record.type == "checkpoint":
             checkpoints.setdefault(str(record.fields["file"]), []).append(record.fields)
-    present = [name for name in filesystem.list_dir(folder) if name.endswith(_SEGMENT_SUFFIX)]
+    present = [name for name in filesystem.list_dir(folder) if name.endswith((SEGMENT_SUFFIX, ENCRYPTED_SUFFIX))]
     new: list[tuple[str, dict[str, Any]]] = []
     for name in sorted({*present, *checkpoints} - set(segments)):
-        last = checkpoints[name][-1] if name in checkpoints else None
         fields = (
-            _seal_segment(filesystem, folder / name, last)
+            _seal_segment(filesystem, folder / name, checkpoints.get(name, []))
             if name in present
             else {"file": name, "state": "missing", "bytes": 0, "sha256": hashlib.sha256().hexdigest()}
         )
@@ -151,10 +157,11 @@ def _init_fields(filesystem: Filesystem, path: Path) -> dict[str, Any]:
     return {"init_file": INIT_NAME, "init_bytes": len(data), "init_sha256": hashlib.sha256(data).hexdigest()}
 
 
-def _seal_segment(filesystem: Filesystem, path: Path, last_checkpoint: dict[str, Any] | None) -> dict[str, Any]:
-    """The record of a segment as it lies, from its bytes and the last checkpoint that names it."""
+def _seal_segment(filesystem: Filesystem, path: Path, checkpoints: list[dict[str, Any]]) -> dict[str, Any]:
+    """The record of a segment as it lies, from its bytes and the checkpoints that name it."""
     filesystem.sync_file(path)  # a killed process leaves bytes that are only in the page cache
-    checkpointed_bytes = int(last_checkpoint["bytes"]) if last_checkpoint else 0
+    last = checkpoints[-1] if checkpoints else None
+    checkpointed_bytes = int(last["bytes"]) if last else 0
     checkpointed = hashlib.sha256()
     whole = hashlib.sha256()
     size = 0
@@ -162,25 +169,51 @@ def _seal_segment(filesystem: Filesystem, path: Path, last_checkpoint: dict[str,
         whole.update(chunk)
         checkpointed.update(chunk[: max(0, checkpointed_bytes - size)])
         size += len(chunk)
-    expected = str(last_checkpoint["sha256"]) if last_checkpoint else hashlib.sha256().hexdigest()
+    expected = str(last["sha256"]) if last else hashlib.sha256().hexdigest()
+    return {
+        "file": path.name,
+        "state": "recovered",
+        "bytes": size,
+        "sha256": whole.hexdigest(),
+        **(
+            _said_by_checkpoints(checkpoints, size - checkpointed_bytes)
+            if is_encrypted(path.name)
+            else _found_in_fragments(filesystem, path, size)
+        ),
+        "checkpointed_bytes": checkpointed_bytes,
+        "checkpointed_sha256": expected,
+        "checkpoint_intact": size >= checkpointed_bytes and checkpointed.hexdigest() == expected,
+    }
+
+
+def _found_in_fragments(filesystem: Filesystem, path: Path, size: int) -> dict[str, Any]:
     with filesystem.open_read(path) as stream:
         spans = list(whole_fragments(stream))
     video = [span.info.tracks[_VIDEO_TRACK_ID] for span in spans if _VIDEO_TRACK_ID in span.info.tracks]
     audio = [span.info.tracks[_AUDIO_TRACK_ID] for span in spans if _AUDIO_TRACK_ID in span.info.tracks]
     audio_frames = sum(track.sample_count for track in audio)
     return {
-        "file": path.name,
-        "state": "recovered",
-        "bytes": size,
-        "sha256": whole.hexdigest(),
         "fragments": len(spans),
         "first_media_90k": video[0].base_media_decode_time if video else None,
         "end_media_90k": video[-1].base_media_decode_time + video[-1].duration if video else None,
         "frames": sum(track.sample_count for track in video),
         "audio_frames": audio_frames,
         "audio": "on" if audio_frames else "off",
-        "checkpointed_bytes": checkpointed_bytes,
-        "checkpointed_sha256": expected,
-        "checkpoint_intact": size >= checkpointed_bytes and checkpointed.hexdigest() == expected,
         "torn_bytes": size - (spans[-1].end if spans else 0),
+    }
+
+
+def _said_by_checkpoints(checkpoints: list[dict[str, Any]], torn_bytes: int) -> dict[str, Any]:
+    """Of an encrypted segment, which the camera cannot look into: what it knew of it when it was made."""
+    audio_frames = sum(int(fields["audio_frames"]) for fields in checkpoints)
+    return {
+        "plain_bytes": int(checkpoints[-1]["plain_bytes"]) if checkpoints else 0,
+        "plain_sha256": str(checkpoints[-1]["plain_sha256"]) if checkpoints else hashlib.sha256().hexdigest(),
+        "fragments": len(checkpoints),
+        "first_media_90k": checkpoints[0]["first_media_90k"] if checkpoints else None,
+        "end_media_90k": checkpoints[-1]["end_media_90k"] if checkpoints else None,
+        "frames": sum(int(fields["frames"]) for fields in checkpoints),
+        "audio_frames": audio_frames,
+        "audio": "on" if audio_frames else "off",
+        "torn_bytes": torn_bytes,
     }

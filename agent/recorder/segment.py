@@ -2,43 +2,65 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from agent.errors import StorageError
 from agent.recorder.fragment import Fragment
+from agent.recorder.segment_body import SegmentBody
 from agent.vault.filesystem import AppendFile
 
 
 class OpenSegment:
     """Counts only what a sync has confirmed; an unconfirmed append ends the segment as torn."""
 
-    def __init__(self, name: str, file: AppendFile) -> None:
+    def __init__(self, name: str, file: AppendFile, body: SegmentBody) -> None:
         self.name = name
         self._file = file
-        self._sha256 = hashlib.sha256()
-        self.bytes = 0
+        self._body = body
+        self._confirmed = body.empty
+        self.complete = False
+        """Nothing can be appended any more."""
         self.fragments = 0
         self.frames = 0
         self.audio_frames = 0
         self.first_media_90k: int | None = None
         self.end_media_90k: int | None = None
-        self.unconfirmed_bytes = 0
 
-    def append(self, fragments: Sequence[Fragment]) -> list[dict[str, Any]]:
-        """Write, sync, and return the checkpoint fields of each fragment. Raises StorageError; then call no more."""
-        self.unconfirmed_bytes = sum(len(fragment.data) for fragment in fragments)
-        for fragment in fragments:  # not joined: a batch is megabytes that the device does not have to spare
-            self._file.write(fragment.data)
+    @property
+    def bytes(self) -> int:
+        """What a sync has confirmed."""
+        return self._confirmed.bytes
+
+    @property
+    def unconfirmed_bytes(self) -> int:
+        """What was handed to the file and is not confirmed."""
+        return self._body.given_bytes - self._confirmed.bytes
+
+    def append(self, fragments: Sequence[Fragment], *, last: bool = False) -> list[dict[str, Any]]:
+        """Write, sync, and return the checkpoint fields of each fragment. Raises StorageError; then call no more.
+
+        last: these are the segment's last fragments.
+        """
+        extents = self._body.write(self._file, [fragment.data for fragment in fragments], last=last)
         self._file.datasync()
-        self.unconfirmed_bytes = 0
-        return [self._confirm(fragment) for fragment in fragments]
+        self.complete = last
+        checkpoints = []
+        for fragment, extent in zip(fragments, extents, strict=True):
+            self._confirmed = extent
+            checkpoints.append(self._confirm(fragment))
+        return checkpoints
+
+    def finish(self) -> None:
+        """End the file, when its last fragments were not known as the last. Raises StorageError; then only seal it."""
+        if self.complete or (extent := self._body.finish(self._file)) is None:
+            return
+        self._file.datasync()
+        self._confirmed = extent
+        self.complete = True
 
     def _confirm(self, fragment: Fragment) -> dict[str, Any]:
-        self._sha256.update(fragment.data)
-        self.bytes += len(fragment.data)
         self.fragments += 1
         self.frames += fragment.frames
         self.audio_frames += fragment.audio_frames
@@ -47,8 +69,7 @@ class OpenSegment:
         self.end_media_90k = fragment.end_media_90k
         return {
             "file": self.name,
-            "bytes": self.bytes,
-            "sha256": self._sha256.hexdigest(),
+            **self._confirmed.fields(),
             "first_media_90k": fragment.first_media_90k,
             "end_media_90k": fragment.end_media_90k,
             "frames": fragment.frames,
@@ -69,8 +90,7 @@ class OpenSegment:
         fields: dict[str, Any] = {
             "file": self.name,
             "state": state,
-            "bytes": self.bytes,
-            "sha256": self._sha256.hexdigest(),
+            **self._confirmed.fields(),
             "fragments": self.fragments,
             "first_media_90k": self.first_media_90k,
             "end_media_90k": self.end_media_90k,
@@ -83,9 +103,9 @@ class OpenSegment:
         return fields
 
 
-def never_created(name: str) -> dict[str, Any]:
+def never_created(name: str, body: SegmentBody) -> dict[str, Any]:
     """The segment record of a file whose creation failed: it may or may not exist, and holds nothing of ours."""
-    return OpenSegment(name, _NoFile()).seal("torn")
+    return OpenSegment(name, _NoFile(), body).seal("torn")
 
 
 class _NoFile:

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from agent.encryption.recipients import why_unfit
 from agent.settings.schema import Settings
 
 # Rate control promises an average; a quarter more is what a capped VBV may add over a whole buffer, with container and
 # packet overhead far below it.
 BUFFER_HEADROOM_PERCENT = 125
+MAX_RECIPIENTS = 8
+"""Each takes about 100 bytes in front of every segment; more than this is a mistake."""
 CAMERAS_WITHOUT_SOUND = ("picamera2", "webcam")
 
 
@@ -67,6 +70,7 @@ def conflicts(settings: Settings) -> list[Conflict]:
         *_times(settings),
         *_key(settings),
         *_paths(settings),
+        *_encryption(settings),
     ]
 
 
@@ -211,6 +215,19 @@ def _paths(settings: Settings) -> Iterator[Conflict]:
     for key, (path, why) in outside.items():
         if _is_inside(path, vault.path):
             yield Conflict((key, "vault.path"), f"a path outside the vault {vault.path}, because {why}")
+
+
+def _encryption(settings: Settings) -> Iterator[Conflict]:
+    recipients = settings.encryption.recipients
+    if len(recipients) > MAX_RECIPIENTS or len(set(recipients)) < len(recipients):
+        yield Conflict(("encryption.recipients",), f"at most {MAX_RECIPIENTS} keys, each of them once")
+    elif why := next(filter(None, map(why_unfit, recipients)), None):
+        yield Conflict(("encryption.recipients",), f"keys that can be used, but {why}")
+    if settings.device.wearer and not recipients:
+        yield Conflict(
+            ("device.wearer", "encryption.recipients"),
+            "empty, because a name is journalled only sealed to encryption.recipients, and there are none",
+        )
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

@@ -94,7 +94,7 @@ class KeySpec:
         if self.kind == tuple[int, ...]:
             return f"a list of whole numbers{', each' + bounds if bounds else ''}, such as []"
         if self.kind == tuple[str, ...]:
-            return "a list of strings that are not empty"
+            return f"a list of {self.metadata.get('pattern_text', 'strings that are not empty')}"
         if self.kind is Path:
             return "a path in quotes"
         return str(self.metadata.get("pattern_text", "a string in quotes"))
@@ -143,6 +143,8 @@ class KeySpec:
                 raise UnfitValueError(self.expectation, index)
             if element_type is int:
                 self._check_bounds(element, index)
+            elif "pattern" in self.metadata and not re.fullmatch(self.metadata["pattern"], element):
+                raise UnfitValueError(self.expectation, index)
         return tuple(value)
 
     def _string(self, value: object, folder: Path) -> str:

@@ -28,9 +28,12 @@ def canonical_json(settings: Settings) -> bytes:
     One JSON object with every key of the schema, defaults included, sections as objects; keys sorted by code point, no
     spaces, ASCII with \\u escapes, paths absolute and as strings, lists in the order they were given. So two files that
     mean the same have one hash, whatever their comments and order, and whichever profile they extend.
+
+    device.wearer stands in it as "": the hash is journalled in clear, and a name could be found by trying names.
     """
-    document = json.dumps(dataclasses.asdict(settings), default=_path_text, **_CANONICAL)
-    return document.encode("ascii")
+    values = dataclasses.asdict(settings)
+    values["device"]["wearer"] = ""
+    return json.dumps(values, default=_path_text, **_CANONICAL).encode("ascii")
 
 
 _CANONICAL: dict[str, Any] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": True, "allow_nan": False}

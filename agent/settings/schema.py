@@ -33,13 +33,23 @@ def local_path(default: str = "") -> Any:
 
 @dataclass(frozen=True, slots=True)
 class DeviceSettings:
-    """[device]: which camera this is. `id` is the common name in its certificate (at most 64 characters, X.520)."""
+    """[device]: which camera this is. `id` is the common name in its certificate (at most 64 characters, X.520).
+
+    `wearer` names a person: it is journalled only sealed, and is not part of config_sha256.
+    """
 
     id: str = field(
         default="CAM-0001",
         metadata={
             "pattern": r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
             "pattern_text": "1 to 64 letters, digits, '.', '_', '-', a letter or digit first",
+        },
+    )
+    wearer: str = field(
+        default="",
+        metadata={
+            "pattern": r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{0,128}",
+            "pattern_text": "a string of at most 128 characters in quotes, without control characters",
         },
     )
 
@@ -67,6 +77,20 @@ class KeySettings:
     token: str = ""
     label: str = "bodycam"
     pin_path: str = local_path()
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptionSettings:
+    """[encryption]: age public keys (age-encryption.org/v1, X25519) that segments are encrypted to; none: clear."""
+
+    recipients: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            # Lower case is what age-keygen prints; the checksum in it is checked with the library, in combinations.
+            "pattern": r"age1[02-9ac-hj-np-z]{58}",
+            "pattern_text": "age public keys (age1 and 58 characters)",
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +228,7 @@ class Settings:
     device: DeviceSettings = field(default_factory=DeviceSettings)
     vault: VaultSettings = field(default_factory=VaultSettings)
     key: KeySettings = field(default_factory=KeySettings)
+    encryption: EncryptionSettings = field(default_factory=EncryptionSettings)
     buffer: BufferSettings = field(default_factory=BufferSettings)
     camera: CameraSettings = field(default_factory=CameraSettings)
     video: VideoSettings = field(default_factory=VideoSettings)

@@ -15,9 +15,18 @@ NEXT_CHAIN_NAME = "next.pem"
 ROOT_NAME = "root.pem"
 
 
-def segment_name(number: int) -> str:
-    """Name of the n-th segment of a recording, from 1: "000001.m4s"."""
-    return f"{number:06d}.m4s"
+SEGMENT_SUFFIX = ".m4s"
+ENCRYPTED_SUFFIX = ".m4s.age"
+
+
+def segment_name(number: int, *, encrypted: bool = False) -> str:
+    """Name of the n-th segment of a recording, from 1: "000001.m4s", encrypted "000001.m4s.age"."""
+    return f"{number:06d}{ENCRYPTED_SUFFIX if encrypted else SEGMENT_SUFFIX}"
+
+
+def is_encrypted(name: str) -> bool:
+    """Whether a segment of this name is an age file."""
+    return name.endswith(ENCRYPTED_SUFFIX)
 
 
 def journal_name(number: int) -> str:

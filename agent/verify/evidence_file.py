@@ -8,7 +8,7 @@ import re
 import stat
 from pathlib import Path
 
-SEGMENT_NAME = re.compile(r"[0-9]{6}\.m4s")
+SEGMENT_NAME = re.compile(r"[0-9]{6}\.m4s(\.age)?")
 JOURNAL_NAME = re.compile(r"[0-9]{6}\.journal")
 LEFTOVER_NAME = re.compile(r".+\.part[0-9]+")
 RECORDING_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")

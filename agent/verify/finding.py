@@ -111,6 +111,17 @@ class Code(StrEnum):
     FRAGMENT_DISAGREES = "FRAGMENT_DISAGREES", "A fragment says other times or counts than its checkpoint."
     FRAGMENT_COUNT = "FRAGMENT_COUNT", "A segment record's counts are not those of its checkpoints or fragments."
     UNSIGNED_BYTES = "UNSIGNED_BYTES", "Bytes behind the last checkpoint: not signed, or signed only at recovery."
+    NOT_DECRYPTED = (
+        "NOT_DECRYPTED",
+        "Segments are encrypted and were checked as they are; what they hold was not looked into.",
+    )
+    IDENTITY = "IDENTITY", "An encrypted segment, or a sealed field, does not open with the identity given."
+    PLAIN_HASH = "PLAIN_HASH", "What an encrypted segment holds is not what was signed."
+    SEALED = "SEALED", "Fields that were sealed to the evidence system's key, opened with the identity given."
+    ENCRYPTION_CHANGED = (
+        "ENCRYPTION_CHANGED",
+        "The camera encrypts to other keys than before, or no longer, as its journal says.",
+    )
     FOLDER_NOT_PLAIN = (
         "FOLDER_NOT_PLAIN",
         "journal, recordings or device is a link or no folder; nothing in it was looked at.",

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.errors import EvidenceDamagedError
-from agent.vault.layout import INIT_NAME
+from agent.vault.layout import INIT_NAME, is_encrypted
 from agent.vault.record import Record
 from agent.verify.evidence import Evidence
 from agent.verify.evidence_file import RECORDING_ID, SEGMENT_NAME, is_refused_folder, open_plain
 from agent.verify.fields import FieldError, Fields
 from agent.verify.finding import Findings
 from agent.verify.journal import RUN_START_REASONS, JournalLine, JournalReader
-from agent.verify.segments import CHUNK_BYTES
+from agent.verify.plain import said_plain
+from agent.verify.segments import CHUNK_BYTES, FileSum
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class VouchedFile:
     bytes: int
     sha256: str
     frames: int
+    plain: FileSum | None = None
+    """Of an encrypted file: what its vouched bytes open to."""
 
 
 @dataclass(slots=True)
@@ -56,6 +59,8 @@ class IndexedRecording:
     files: list[VouchedFile] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     stores: set[str] = field(default_factory=set)
+    sealed: str | None = None
+    """Fields that identify people, as `recording-open` holds them; None when it has none."""
     unusable: str | None = None
     """Why a record of it could not be used, or None."""
 
@@ -63,6 +68,11 @@ class IndexedRecording:
     def frames(self) -> int:
         """Frames in all its files."""
         return sum(file.frames for file in self.files)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether any of its files needs a key to be played."""
+        return any(is_encrypted(file.name) for file in self.files)
 
     @property
     def bytes(self) -> int:
@@ -153,11 +163,14 @@ class _Builder:
         fields = Fields(record.fields)
         if record.type == "recording-open":
             self._init(recording, fields)
+            recording.sealed = fields.text("sealed") if "sealed" in record.fields else None
         elif record.type == "checkpoint":
             name = _segment_name(fields)
             files = self._open.setdefault(recording.recording_id, {})
             frames = fields.count("frames") + (files[name].frames if name in files else 0)
-            files[name] = VouchedFile(name, "open", fields.count("bytes"), fields.sha256("sha256"), frames)
+            files[name] = VouchedFile(
+                name, "open", fields.count("bytes"), fields.sha256("sha256"), frames, _plain(fields, name)
+            )
         elif record.type == "segment":
             self._segment(recording, fields)
         elif record.type == "recording-close":
@@ -181,7 +194,13 @@ class _Builder:
         if state == "missing":
             recording.missing.append(name)
         elif size:
-            recording.files.append(VouchedFile(name, state, size, fields.sha256("sha256"), fields.count("frames")))
+            recording.files.append(
+                VouchedFile(name, state, size, fields.sha256("sha256"), fields.count("frames"), _plain(fields, name))
+            )
+
+
+def _plain(fields: Fields, name: str) -> FileSum | None:
+    return said_plain(fields) if is_encrypted(name) else None
 
 
 def _segment_name(fields: Fields) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 from queue import Queue
 from typing import Self
 
+from agent.encryption.identity import Identities
 from agent.verify.finding import Findings
+from agent.verify.plain import PlainChecker
 from agent.verify.segments import FileSum, MediaChecker, MediaJob
 
 MAX_WAITING = 64
@@ -20,12 +22,16 @@ class MediaThread:
     sums: what each whole file holds, by recording and name, for those that could be read. Kept only if `keep_sums`.
     """
 
-    def __init__(self, on_bytes: Callable[[int], None], *, keep_sums: bool) -> None:
-        """on_bytes(count): called in the thread as bytes are hashed."""
+    def __init__(
+        self, on_bytes: Callable[[int], None], *, keep_sums: bool, identities: Identities | None = None
+    ) -> None:
+        """on_bytes(count): called in the thread as bytes are hashed. identities: open encrypted segments."""
         self.findings = Findings()
         self.sums: dict[str, FileSum] = {}
         self._keep_sums = keep_sums
-        self._checker = MediaChecker(self.findings, on_bytes)
+        self._checker = MediaChecker(
+            self.findings, on_bytes, PlainChecker(identities, self.findings) if identities else None
+        )
         self._jobs: Queue[tuple[MediaJob, Path] | None] = Queue(MAX_WAITING)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="verify-media", daemon=True)

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.media.units import VIDEO_TIMESCALE_90K, ns_to_90k
-from agent.vault.layout import INIT_NAME
+from agent.vault.layout import INIT_NAME, is_encrypted
 from agent.vault.record import Record
 from agent.verify.derived import DerivedJson
 from agent.verify.evidence_file import RECORDING_ID, SEGMENT_NAME
 from agent.verify.fields import FieldError, Fields
 from agent.verify.finding import Code, Findings, Severity
+from agent.verify.plain import NOTHING, said_plain
 from agent.verify.segments import Checkpoint, MediaJob
 
 _EMPTY_SHA256 = hashlib.sha256().hexdigest()
@@ -108,7 +109,9 @@ class RecordingCheck:
         """Pass on what was never sealed, once the journal is at its end."""
         for name, checkpoints in self._open_checkpoints.items():
             last = checkpoints[-1]
-            self._media(MediaJob(self.recording_id, name, "open", last.bytes, last.sha256, checkpoints))
+            self._media(
+                MediaJob(self.recording_id, name, "open", last.bytes, last.sha256, checkpoints, plain=last.plain)
+            )
         self._open_checkpoints.clear()
 
     def _fail(self, code: Code, sentence: str, subject: str | None = None) -> None:
@@ -174,10 +177,13 @@ class RecordingCheck:
             fields.count("end_media_90k"),
             fields.count("frames"),
             fields.count("audio_frames"),
+            said_plain(fields) if is_encrypted(name) else None,
         )
         before = self._open_checkpoints.setdefault(name, [])
         if before and checkpoint.bytes <= before[-1].bytes:
             raise FieldError(f"its bytes do not go on behind those of fragment {before[-1].fragment}")
+        if before and checkpoint.plain and before[-1].plain and checkpoint.plain.bytes <= before[-1].plain.bytes:
+            raise FieldError(f"its plain_bytes do not go on behind those of fragment {before[-1].fragment}")
         if checkpoint.fragment != self._last_fragment + 1:
             self._fail(
                 Code.FRAGMENT_COUNT,
@@ -233,14 +239,32 @@ class RecordingCheck:
         else:
             self._check_sealed(name, fields, checkpoints)
         self._media(
-            MediaJob(self.recording_id, name, state, size, sha256, checkpoints, spare, fragments, frames),
+            MediaJob(
+                self.recording_id,
+                name,
+                state,
+                size,
+                sha256,
+                checkpoints,
+                spare,
+                fragments,
+                frames,
+                said_plain(fields) if is_encrypted(name) else None,
+            ),
         )
 
     def _check_sealed(self, name: str, fields: Fields, checkpoints: list[Checkpoint]) -> None:
         last = checkpoints[-1] if checkpoints else None
+        size, sha256 = fields.count("bytes"), fields.sha256("sha256")
+        if is_encrypted(name):
+            # Where nothing followed after all, a box and the mark of the end stand behind the last checkpoint.
+            if last is not None and size > last.bytes and fields.text("state") == "whole":
+                size, sha256 = last.bytes, last.sha256
+            else:
+                self._check_plain(name, fields, last)
         said = (
-            fields.count("bytes"),
-            fields.sha256("sha256"),
+            size,
+            sha256,
             fields.count("fragments"),
             fields.optional_integer("first_media_90k"),
             fields.optional_integer("end_media_90k"),
@@ -264,11 +288,17 @@ class RecordingCheck:
         said = (fields.count("checkpointed_bytes"), fields.sha256("checkpointed_sha256"))
         if said != ((last.bytes, last.sha256) if last else (0, _EMPTY_SHA256)):
             self._fail(Code.FRAGMENT_COUNT, f"The record of {name} names another last checkpoint than there is.")
+        if is_encrypted(name):
+            self._check_plain(name, fields, last)
         if not fields.flag("checkpoint_intact"):
             self._fail(
                 Code.CHECKPOINT_HASH,
                 f"When the camera started again, the signed {said[0]} bytes of {name} were no longer what was signed.",
             )
+
+    def _check_plain(self, name: str, fields: Fields, last: Checkpoint | None) -> None:
+        if said_plain(fields) != (last.plain if last else NOTHING):
+            self._fail(Code.FRAGMENT_COUNT, f"The record of {name} says it opens to other bytes than its checkpoints.")
 
     def _gap(self, _record: Record, fields: Fields) -> None:
         self.totals.gaps += 1

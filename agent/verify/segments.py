@@ -11,12 +11,21 @@ from pathlib import Path
 
 from agent.media.mp4 import FragmentInfo, FragmentSpan, Mp4Error, fragment_info, whole_fragments
 from agent.media.units import VIDEO_TIMESCALE_90K
+from agent.vault.layout import is_encrypted
 from agent.verify.evidence_file import open_plain
 from agent.verify.finding import Code, Findings
 
 CHUNK_BYTES = 1 << 20
 VIDEO_TRACK_ID = 1
 AUDIO_TRACK_ID = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FileSum:
+    """What a file holds, or is said to hold."""
+
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,13 @@ class Checkpoint:
     end_media_90k: int
     frames: int
     audio_frames: int
+    plain: FileSum | None = None
+    """Of an encrypted file: what its bytes up to here open to."""
+
+    @property
+    def said(self) -> tuple[int, int, int, int, int]:
+        """Number, begin, end, frames, audio frames: what the fragment's `moof` has to say, too."""
+        return self.fragment, self.first_media_90k, self.end_media_90k, self.frames, self.audio_frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +67,13 @@ class MediaJob:
     spare_bytes: int = 0
     fragments: int = 0
     frames: int = 0
+    plain: FileSum | None = None
+    """Of an encrypted file: what the vouched bytes open to, as its segment record says."""
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether it is an age file, of which only the ciphertext can be checked without a key."""
+        return is_encrypted(self.name)
 
     @property
     def subject(self) -> str:
@@ -58,19 +81,15 @@ class MediaJob:
         return f"{self.recording_id}/{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class FileSum:
-    """What a whole file was found to hold."""
-
-    bytes: int
-    sha256: str
+PlainCheck = Callable[[MediaJob, io.FileIO], None]
 
 
 class MediaChecker:
     """Checks files one after another with one buffer. Used from one thread."""
 
-    def __init__(self, findings: Findings, on_bytes: Callable[[int], None]) -> None:
-        """on_bytes(count): called as bytes are hashed."""
+    def __init__(self, findings: Findings, on_bytes: Callable[[int], None], plain: PlainCheck | None = None) -> None:
+        """on_bytes(count): called as bytes are hashed. plain: looks into encrypted files; None leaves them closed."""
+        self._plain = plain
         self._findings = findings
         self._on_bytes = on_bytes
         self._buffer = memoryview(bytearray(CHUNK_BYTES))
@@ -79,7 +98,11 @@ class MediaChecker:
         """Report what is wrong with a file; returns what it holds, None when it could not be read to its end."""
         try:
             with open_plain(path) as file:
-                return self._check(job, file)
+                found = self._check(job, file)
+                if self._plain is not None and job.encrypted and found.bytes >= job.bytes:
+                    file.seek(0)
+                    self._plain(job, file)
+                return found
         except FileNotFoundError:
             if job.bytes or job.state == "open":
                 self._fail(job, Code.SEGMENT_MISSING, f"{job.name} is gone; {job.bytes} bytes of it were signed.")
@@ -99,7 +122,8 @@ class MediaChecker:
         intact = True
         for checkpoint in job.checkpoints:
             start = position
-            position = self._hash_to(file, digest, start, checkpoint, job if intact else None)
+            judged = job if intact and not job.encrypted else None
+            position = self._hash_to(file, digest, start, checkpoint, judged)
             if position < checkpoint.bytes:
                 self._fail(
                     job,
@@ -163,20 +187,13 @@ class MediaChecker:
 
     def _check_fragment(self, job: MediaJob, checkpoint: Checkpoint, head: memoryview, fragment_bytes: int) -> None:
         try:
-            found = _said_by(_fragment_at(head, fragment_bytes))
+            found = said_by(_fragment_at(head, fragment_bytes))
         except Mp4Error as error:
             wrong = str(error).rstrip(".")
         else:
-            signed = (
-                checkpoint.fragment,
-                checkpoint.first_media_90k,
-                checkpoint.end_media_90k,
-                checkpoint.frames,
-                checkpoint.audio_frames,
-            )
-            if found == signed:
+            if found == checkpoint.said:
                 return
-            wrong = f"it says (number, begin, end, frames, audio frames) {found}, its checkpoint {signed}"
+            wrong = f"it says (number, begin, end, frames, audio frames) {found}, its checkpoint {checkpoint.said}"
         self._fail(
             job,
             Code.FRAGMENT_DISAGREES,
@@ -206,6 +223,9 @@ class MediaChecker:
             self._fail(job, Code.SEGMENT_SIZE, f"{job.name} has {rest_bytes} bytes more than its record vouches for.")
 
     def _check_recovered(self, job: MediaJob, file: io.FileIO, checkpointed: int) -> None:
+        if job.encrypted:
+            self._note_recovered(job, checkpointed, "")
+            return
         file.seek(0)
         buffered = io.BufferedReader(file, 4096)
         spans = list(whole_fragments(buffered))
@@ -218,13 +238,15 @@ class MediaChecker:
                 f"{job.name} holds {len(spans)} whole fragments with {frames} frames; its record says {job.fragments} "
                 f"with {job.frames}.",
             )
+        self._note_recovered(job, checkpointed, f" ({sum(s.offset >= checkpointed for s in spans)} whole fragments)")
+
+    def _note_recovered(self, job: MediaJob, checkpointed: int, what: str) -> None:
         if job.bytes > checkpointed:
-            whole = sum(span.offset >= checkpointed for span in spans)
             self._findings.note(
                 Code.UNSIGNED_BYTES,
                 job.subject,
-                f"The last {job.bytes - checkpointed} bytes of {job.name} ({whole} whole fragments) lie behind its "
-                "last checkpoint: they were signed only when the camera started again, as it found them.",
+                f"The last {job.bytes - checkpointed} bytes of {job.name}{what} lie behind its last checkpoint: they "
+                "were signed only when the camera started again, as it found them.",
                 recording_id=job.recording_id,
             )
 
@@ -238,7 +260,8 @@ def _media_time(checkpoint: Checkpoint) -> str:
     return f"{begin:.3f} to {end:.3f} s of the recording"
 
 
-def _said_by(info: FragmentInfo) -> tuple[int, int, int, int, int]:
+def said_by(info: FragmentInfo) -> tuple[int, int, int, int, int]:
+    """Number, begin, end, frames and audio frames, as a fragment's `moof` says. Raises Mp4Error without video."""
     video, audio = info.tracks.get(VIDEO_TRACK_ID), info.tracks.get(AUDIO_TRACK_ID)
     if video is None:
         raise Mp4Error("it has no video.")

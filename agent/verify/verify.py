@@ -12,10 +12,12 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from agent.encryption.identity import Identities
 from agent.media.units import VIDEO_TIMESCALE_90K
 from agent.trust.certificates import fingerprint_text
 from agent.vault.layout import RECORDING_JSON_NAME
 from agent.vault.record import Record
+from agent.verify.encryption import EncryptionCheck
 from agent.verify.evidence import Evidence, locate
 from agent.verify.evidence_file import (
     JOURNAL_NAME,
@@ -43,7 +45,7 @@ KNOWN_TYPES = frozenset(
     {
         "journal-open", "boot", "config", "clock", "ready", "trigger", "trigger-pending", "recording-open",
         "checkpoint", "segment", "gap", "marker", "stop", "recording-close", "records-lost", "fault", "fault-cleared",
-        "sound-missing", "trigger-dropped", "offload", "timestamp", "shutdown", "certificate-changed",
+        "sound-missing", "trigger-dropped", "offload", "timestamp", "shutdown", "certificate-changed", "encryption",
     }
 )  # fmt: skip
 
@@ -53,16 +55,18 @@ def verify_path(
     *,
     roots: Sequence[x509.Certificate] | None = None,
     tsa_roots: Sequence[x509.Certificate] | None = None,
+    identities: Identities | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Check everything under `path`, a vault or an evidence package.
 
     roots: certificates the examiner trusts; None takes the one that lies in the evidence, which proves no origin.
     tsa_roots: certificates of time authorities the examiner trusts; with None timestamps count unchecked, and say so.
+    identities: open encrypted segments and sealed fields; None checks them as they are.
     progress(done_bytes, all_bytes): called in another thread as media is hashed.
     Raises EvidenceNotFound when there is neither; whatever is wrong with what there is becomes findings.
     """
-    return _Verification(locate(path), roots, tsa_roots, progress).run()
+    return _Verification(locate(path), roots, tsa_roots, identities, progress).run()
 
 
 @dataclass(slots=True)
@@ -80,6 +84,7 @@ class _Verification:
         evidence: Evidence,
         roots: Sequence[x509.Certificate] | None,
         tsa_roots: Sequence[x509.Certificate] | None,
+        identities: Identities | None,
         progress: Progress | None,
     ) -> None:
         self._evidence = evidence
@@ -90,12 +95,13 @@ class _Verification:
         self._done_bytes = 0
         self._progress = progress
         self._all_bytes = self._media_bytes() if progress else 0
-        self._media = MediaThread(self._hashed, keep_sums=evidence.is_package)
+        self._media = MediaThread(self._hashed, keep_sums=evidence.is_package, identities=identities)
         self._signatures = SignatureCheck(evidence.device, roots, self._findings)
         self._times = TimeCheck(self._findings)
         self._timestamps = TimestampCheck(tsa_roots, self._findings)
         # Of an extract nothing is to be said: it ends where its recording does.
         self._runs = None if evidence.is_package else RunCheck(self._findings)
+        self._encryption = EncryptionCheck(identities, self._findings)
         self._recordings: dict[str, RecordingCheck] = {}
         self._others: set[str] = set()
         self._unknown_types: dict[str, int] = {}
@@ -113,6 +119,7 @@ class _Verification:
             self._no_journal()
         self._signatures.finish()
         self._timestamps.finish(self._recordings)
+        self._encryption.finish()
         self._finish_journal()
         writing = self._journal_state() != self._journal_before
         self._check_coverage()
@@ -172,6 +179,8 @@ class _Verification:
                 )
             if "recording_id" in record.fields:
                 self._take_recording(record, recording_id, line.ordinal)
+            looked_into = not self._evidence.is_package or recording_id == self._evidence.packaged_id
+            self._encryption.take(record, line.ordinal, looked_into=looked_into)
         except FieldError as error:
             code = Code.FILE_NAME if isinstance(error, UnsafeNameError) else Code.RECORD_INVALID
             self._findings.fail(

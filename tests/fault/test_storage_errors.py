@@ -16,6 +16,7 @@ from agent.errors import StorageError
 from agent.recorder.fragment import Fragment
 from agent.recorder.recording import RESERVE_BYTES
 from agent.recorder.segment import OpenSegment
+from agent.recorder.segment_body import ClearBody
 from agent.verify.finding import Code
 from tests.support.bench import VAULT, Bench, bench_settings, rebooted
 from tests.support.campaign import check_with_verifier, recover, verified
@@ -308,7 +309,7 @@ def test_a_close_that_fails_after_a_good_sync_changes_nothing() -> None:
         def close(self) -> None:
             raise StorageError(errno.EIO, "close failed", "000001.m4s")
 
-    segment = OpenSegment("000001.m4s", Stubborn())
+    segment = OpenSegment("000001.m4s", Stubborn(), ClearBody())
     segment.append([Fragment(b"init", b"data", 0, 90_000, 30, 0)])
     assert segment.seal("whole")["bytes"] == 4
 

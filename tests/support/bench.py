@@ -33,6 +33,8 @@ from agent.settings.schema import (
     AudioSettings,
     BufferSettings,
     CameraSettings,
+    DeviceSettings,
+    EncryptionSettings,
     GestureSettings,
     RecordingSettings,
     Settings,
@@ -61,10 +63,14 @@ def bench_settings(
     vault: Path = VAULT,
     hold_ms: int = 3000,
     double_press_ms: int = 600,
+    recipients: tuple[str, ...] = (),
+    wearer: str = "",
 ) -> Settings:
     """Settings for a small, fast bench."""
     return Settings(
         profile="bench",
+        device=DeviceSettings(wearer=wearer),
+        encryption=EncryptionSettings(recipients=recipients),
         vault=VaultSettings(path=vault, segment_s=segment_s, receipt_queue_path=vault / "no-receipts"),
         buffer=BufferSettings(pre_event_s=pre_event_s, audio=buffer_audio, max_bytes=max_bytes),
         camera=CameraSettings(backend="synthetic", width=96, height=64, fps=fps),

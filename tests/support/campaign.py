@@ -15,7 +15,7 @@ from typing import Any
 
 from agent.clock import NS_PER_S, SimulatedClock
 from agent.errors import BodycamError
-from agent.media.mp4 import whole_fragments_bytes
+from agent.media.mp4 import walk, whole_fragments_bytes
 from agent.settings.schema import Settings
 from agent.vault.layout import VaultLayout
 from agent.vault.record import Record
@@ -24,6 +24,7 @@ from agent.verify.report import Report
 from agent.verify.verify import verify_path
 from tests.support.bench import Bench, rebooted
 from tests.support.crashfs import CrashFilesystem
+from tests.support.evidence_key import EVIDENCE, opened
 from tests.support.identity import BENCH_IDENTITY
 from tests.support.playback import journal_records, of_type, play, recording_bytes
 
@@ -136,7 +137,7 @@ def verified(state: CrashFilesystem, tmp: Path) -> Report:
     target = tmp / f"vault-{len(list(tmp.iterdir()))}"
     state.materialise(target)
     BENCH_IDENTITY.install(VaultLayout(target))
-    return verify_path(target, roots=[BENCH_IDENTITY.root])
+    return verify_path(target, roots=[BENCH_IDENTITY.root], identities=EVIDENCE.identities)
 
 
 def check_with_verifier(state: CrashFilesystem, tmp: Path) -> None:
@@ -201,8 +202,11 @@ def _check_recording(
             raise Violation(f"{path.name} is not what its record says: {state.origin}")
         if fields["state"] == "recovered" and not fields["checkpoint_intact"]:
             raise Violation(f"{path.name} had lost checkpointed bytes: {state.origin}")
-        with state.open_read(path) as stream:
-            whole[path.name] = min(whole_fragments_bytes(stream), int(fields["bytes"]))
+        if path.name.endswith(".age"):
+            whole[path.name] = _check_opens(data[: int(fields["bytes"])], fields, records, state)
+        else:
+            with state.open_read(path) as stream:
+                whole[path.name] = min(whole_fragments_bytes(stream), int(fields["bytes"]))
     opened = of_type(records, "recording-open", recording_id)
     (close,) = of_type(records, "recording-close", recording_id)
     if close.get("init_file") and (
@@ -221,6 +225,24 @@ def _check_recording(
         vouched = sum(int(fields["frames"]) for fields in of_type(records, "checkpoint", recording_id))
         if counters[:vouched] != list(range(numbers[0], numbers[0] + vouched)):
             raise Violation(f"{recording_id} does not decode frame by frame: {state.origin}")
+
+
+def _check_opens(cipher: bytes, fields: dict[str, Any], records: list[Record], state: CrashFilesystem) -> int:
+    """Each checkpoint's ciphertext opens to its plaintext, whole fragments to the last byte; returns the last's end."""
+    name = str(fields["file"])
+    end = 0
+    for checkpoint in of_type(records, "checkpoint", str(fields["recording_id"])):
+        if checkpoint["file"] != name:
+            continue
+        end = int(checkpoint["bytes"])
+        plain = opened(cipher[:end])
+        if len(plain) != checkpoint["plain_bytes"]:
+            raise Violation(f"{name} opens to {len(plain)} bytes at fragment {checkpoint['fragment']}: {state.origin}")
+        if hashlib.sha256(plain).hexdigest() != checkpoint["plain_sha256"]:
+            raise Violation(f"{name} opens to other bytes at fragment {checkpoint['fragment']}: {state.origin}")
+        if any(box.type not in (b"moof", b"mdat", b"free") for box in walk(plain)):
+            raise Violation(f"{name} holds more than fragments: {state.origin}")
+    return end
 
 
 def next_boot(shift: Shift, boottime_ns: int | None = None) -> SimulatedClock:

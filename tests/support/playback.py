@@ -15,6 +15,7 @@ from agent.vault.filesystem import Filesystem
 from agent.vault.journal import chained_files
 from agent.vault.layout import VaultLayout
 from agent.vault.record import Record
+from tests.support.evidence_key import opened
 
 
 @dataclass
@@ -46,13 +47,19 @@ def of_type(records: list[Record], type_: str, recording_id: str | None = None) 
 
 
 def recording_bytes(filesystem: Filesystem, folder: Path, *, until: dict[str, int] | None = None) -> bytes:
-    """`cat init.mp4 *.m4s`, each segment cut to `until[name]` bytes where given."""
+    """`cat init.mp4 *.m4s`, each segment cut to `until[name]` bytes where given; encrypted ones opened by EVIDENCE."""
     data = filesystem.read(folder / "init.mp4")
     for name in filesystem.list_dir(folder):
-        if name.endswith(".m4s"):
+        if is_segment(name):
             segment = filesystem.read(folder / name)
-            data += segment if until is None else segment[: until.get(name, 0)]
+            segment = segment if until is None else segment[: until.get(name, 0)]
+            data += opened(segment) if name.endswith(".age") else segment
     return data
+
+
+def is_segment(name: str) -> bool:
+    """Whether a file is a segment, encrypted or not."""
+    return name.endswith((".m4s", ".m4s.age"))
 
 
 def play(data: bytes, *, decode: bool = True) -> Playback:

@@ -13,9 +13,11 @@ from functools import cache
 from pathlib import Path
 
 from agent.clock import NS_PER_MS, NS_PER_S, SimulatedClock
+from agent.encryption.recipients import Recipients
 from agent.errors import SignerBusyError, StorageError
 from agent.media.packets import AudioPacket, VideoFormat, VideoPacket
 from agent.media.units import samples_to_ns
+from agent.recorder.enrolment import journalled_recipients, start_record
 from agent.recorder.fragment import MediaTracks
 from agent.recorder.plan import RecordingPlan, Stream
 from agent.recorder.recorder import Recorder
@@ -142,6 +144,9 @@ class VaultBuilder:
     clock: SimulatedClock = field(default_factory=SimulatedClock)
     filesystem: FailingFilesystem = field(default_factory=FailingFilesystem)
     boots: int = 1
+    recipients: tuple[str, ...] = ()
+    """Whom it encrypts to."""
+    wearer: str = ""
     recordings_made: int = 0
 
     def __post_init__(self) -> None:
@@ -164,11 +169,22 @@ class VaultBuilder:
             device_id=DEVICE_ID,
             rotate_bytes=self.rotate_bytes,
         )
+        journalled = journalled_recipients(self.filesystem, self.layout)
+        encryption = start_record(journalled, self.recipients)
         self.journal.append("boot", software="bodycam-agent", version="0", pid=1)
+        if journalled or self.recipients:  # the daemon writes it at each start
+            self.journal.append("encryption", **encryption)
         self.journal.commit()
         self.recovered = recover(self.filesystem, self.layout, self.journal, self.clock, resume_within_s=0)
         self.recorder = Recorder(
-            self.filesystem, self.layout, self.journal, self.clock, self.listener, segment_s=self.segment_s
+            self.filesystem,
+            self.layout,
+            self.journal,
+            self.clock,
+            self.listener,
+            segment_s=self.segment_s,
+            recipients=Recipients(self.recipients) if self.recipients else None,
+            personal={"wearer": self.wearer} if self.wearer else None,
         )
 
     def restart(self) -> None:

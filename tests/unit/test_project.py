@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 AGENT = ROOT / "agent"
 LOCKS = ("dev.lock", "footage.lock", "locker.lock", "run.lock")
 MAX_FILE_LINES = 400
-HEAVY_OR_PI_ONLY = frozenset({"cv2", "libcamera", "picamera2", "pkcs11"})
+HEAVY_OR_PI_ONLY = frozenset({"cv2", "libcamera", "picamera2", "pkcs11", "pyrage"})
 
 # Each room and the rooms it imports: these and no others, so that every new arrow is thought about. docs/design.md says
 # the same. The journal in the vault asks for a signer through a Protocol of its own, so vault and trust do not meet.
@@ -25,7 +25,9 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "clock": set(),
     "media": set(),
-    "settings": {"errors"},
+    "encryption": {"errors"},
+    # It asks the library whether a recipient is one.
+    "settings": {"encryption", "errors"},
     "ring": {"media"},
     "vault": {"clock", "errors"},
     "trust": {"errors", "settings"},
@@ -33,10 +35,10 @@ ALLOWED: dict[str, set[str]] = {
     "signing": {"clock", "errors", "media", "trust"},
     "encode": {"capture", "clock", "errors", "media", "settings"},
     "controller": {"clock", "settings"},
-    "recorder": {"clock", "errors", "media", "ring", "vault"},
+    "recorder": {"clock", "encryption", "errors", "media", "ring", "vault"},
     "panel": {"clock", "controller", "errors", "settings"},
     "control": {"errors"},
-    "verify": {"clock", "errors", "media", "trust", "vault"},
+    "verify": {"clock", "encryption", "errors", "media", "trust", "vault"},
     "offload": {"clock", "errors", "trust", "vault", "verify"},
     "doctor": {"capture", "clock", "encode", "errors", "media", "settings", "trust", "vault"},
     "daemon": {
@@ -45,6 +47,7 @@ ALLOWED: dict[str, set[str]] = {
         "control",
         "controller",
         "encode",
+        "encryption",
         "errors",
         "media",
         "panel",
@@ -62,6 +65,7 @@ ALLOWED: dict[str, set[str]] = {
         "daemon",
         "demo",
         "doctor",
+        "encryption",
         "errors",
         "media",
         "offload",

@@ -14,6 +14,11 @@ from agent.settings.schema import PATTERN_NAMES, PatternSettings, Settings
 
 # No NUL (a path cannot have one) and no lone surrogates (TOML is UTF-8); everything else may stand in a string.
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
+RECIPIENTS = (
+    "age1ccrpkw553chdtdym35grs8xku0z0jqgt9ksaz9wexud50jgvye7s0s6w6h",
+    "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p",
+)
+"""Real ones, with their checksums; nobody keeps their private keys."""
 _PATH_PARTS = TEXT.filter(lambda part: part not in {"", ".", ".."} and "/" not in part)
 _PATHS = st.lists(_PATH_PARTS, min_size=1, max_size=3).map(lambda parts: Path("/", "p", *parts))
 
@@ -23,6 +28,8 @@ def value_of(spec: KeySpec) -> st.SearchStrategy[Any]:
     low, high = spec.metadata.get("low", 0), spec.metadata.get("high", 2**40)
     if "choices" in spec.metadata:
         return st.sampled_from(spec.metadata["choices"])
+    if spec.dotted == "encryption.recipients":
+        return st.lists(st.sampled_from(RECIPIENTS), unique=True).map(tuple)
     if "pattern" in spec.metadata:
         return st.from_regex(spec.metadata["pattern"], fullmatch=True)
     if spec.metadata.get("path"):
@@ -113,6 +120,8 @@ def mended(settings: Settings) -> Settings:
         settings = replaced(settings, "audio.source", "alsa")
     if settings.audio.source == "none":
         settings = replaced(settings, "buffer.audio", False)
+    if not settings.encryption.recipients:
+        settings = replaced(settings, "device.wearer", "")
     return replaced(settings, "buffer.max_bytes", max(settings.buffer.max_bytes, needed_buffer_bytes(settings)))
 
 

@@ -19,7 +19,7 @@ from agent.settings.keys import KeySpec, key_specs
 from agent.settings.load import load_settings
 from agent.settings.render import canonical_json, to_toml
 from agent.settings.schema import PATTERN_NAMES, CameraSettings, PatternSettings, Settings
-from tests.unit.settings.strategies import possible_settings, replaced
+from tests.unit.settings.strategies import RECIPIENTS, possible_settings, replaced
 
 SPECS = {spec.dotted: spec for spec in key_specs()}
 ONE_FOLDER = settings(
@@ -117,6 +117,7 @@ CASES = {
     "[camera]\nbitrate_bps = 6": (2, "camera.bitrate_bps = 6 is an unknown key; expected in [video] or [audio]"),
     "pre_event_s = 30": (1, "pre_event_s = 30 is an unknown key; expected in [buffer]"),
     "[zebra]\nx = 1": (1, "[zebra] is an unknown section; expected one of: profile, device, vault,"),
+    '[encryption]\nrecipients = [\n "x",\n]': (3, "expected a list of age public keys (age1 and 58 characters)"),
     "[bufer]\npre_event_s = 1": (1, "[bufer] is an unknown section; expected [buffer], if that was meant"),
     "[[camera]]\nfps = 1": (1, "camera = [{fps = 1}]; expected a section, [camera]"),
     "camera = 5": (1, "camera = 5; expected a section, [camera]"),
@@ -176,6 +177,9 @@ COMBINATIONS = {
     '[key]\ntoken = "t"': (2, 'key.backend = "software" (the default) with key.token = "t"; expected key.backend to be "pkcs11"'),  # noqa: E501
     '[vault]\npath = "/v"\n[key]\nbackend = "pkcs11"\nmodule_path = "/m"\ntoken = "t"\npin_path = "/v/pin"': (7, "must never see the PIN"),  # noqa: E501
     '[vault]\npath = "/v"\nreceipt_queue_path = "/v"': (3, "a path outside the vault /v"),
+    f"[encryption]\nrecipients = ['{RECIPIENTS[0][:-1]}q']": (2, "q is no age public key (invalid Bech32 encoding)"),
+    f"[encryption]\nrecipients = ['{RECIPIENTS[0]}', '{RECIPIENTS[0]}']": (2, "at most 8 keys, each of them once"),
+    "[device]\nwearer = 'Jane Doe'": (2, "expected device.wearer to be empty, because a name is journalled only"),
 }  # fmt: skip
 
 
@@ -199,6 +203,7 @@ NEAR_MISSES = [
     'profile = "bench"\n[gpio]\nfactory = "mock"\nbench_pin_socket_path = "x"\nrecord_button_pin = -1',
     '[vault]\npath = "/v"\nkey_path = "/vault/key"',
     "[camera]\nfps = 1\nstall_ms = 2000",
+    f"[device]\nwearer = 'Zoë Ångström'\n[encryption]\nrecipients = ['{RECIPIENTS[0]}', '{RECIPIENTS[1]}']",
 ]  # fmt: skip
 
 
@@ -415,6 +420,9 @@ def test_any_single_difference_changes_the_hash(made: Settings, data: st.DataObj
     spec = data.draw(st.sampled_from(list(SPECS.values())))
     section, _, name = spec.dotted.rpartition(".")
     old = getattr(getattr(made, section) if section else made, name)
+    if spec.dotted == "device.wearer":
+        assert canonical_json(replaced(made, spec.dotted, "Jane Doe")) == canonical_json(made)
+        return
     other = {bool: not old, int: 0 if old else 1, Path: Path("/other"), str: f"{old}x"}.get(
         type(old), (*map(str, [old]), 1)
     )
@@ -443,8 +451,12 @@ def wrong_values(spec: KeySpec) -> st.SearchStrategy[str]:
         wrong += ["true"]
     if spec.kind is int:
         wrong += [str(spec.metadata["high"] + 1) if "high" in spec.metadata else "7", '"30s"', '""', "-9"]
-    if spec.kind is str and ("choices" in spec.metadata or "pattern" in spec.metadata):
+    if spec.dotted == "device.wearer":
+        wrong += [f'"{"n" * 129}"', '"a\\tb"']
+    elif spec.kind is str and ("choices" in spec.metadata or "pattern" in spec.metadata):
         wrong += ['"no such thing"', '""']
+    if spec.dotted == "encryption.recipients":
+        wrong += ['["age1"]', f'["{RECIPIENTS[0].upper()}"]', f'["{RECIPIENTS[0]} "]', f'"{RECIPIENTS[0]}"']
     if spec.kind is Path:
         wrong += ['""']
     return st.sampled_from(wrong)

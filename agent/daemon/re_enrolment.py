@@ -1,0 +1,77 @@
+"""Journals that a camera encrypts to other keys from now on, or to none. Done while no daemon runs.
+
+It takes the daemon's place as the vault's one writer for a moment, lock and recovery included, so that the change is a
+signed record in the chain before anything is recorded under it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from agent import __version__
+from agent.clock import Clock
+from agent.daemon.succession import DeviceKeys
+from agent.daemon.vault_opening import make_folders
+from agent.errors import DeviceKeyError
+from agent.recorder.enrolment import RECORD_TYPE, change_record, journalled_recipients
+from agent.recorder.recovery import recover
+from agent.settings.load import LoadedSettings
+from agent.vault.filesystem import Filesystem
+from agent.vault.journal import Journal
+from agent.vault.layout import VaultLayout
+from agent.vault.lock import VaultLock
+
+
+@dataclass(frozen=True, slots=True)
+class ReEnrolment:
+    """What was journalled, in record `seq` with this SHA-256."""
+
+    previous: tuple[str, ...]
+    recipients: tuple[str, ...]
+    seq: int
+    sha256: str
+
+
+def re_enroll(loaded: LoadedSettings, filesystem: Filesystem, clock: Clock) -> ReEnrolment:
+    """Journal the configuration's recipients as this vault's.
+
+    Raises VaultLockedError while a daemon runs, DeviceKeyError without a key or when it does not sign, StorageError,
+    JournalError.
+    """
+    settings = loaded.settings
+    layout = VaultLayout(settings.vault.path)
+    lock = VaultLock(layout.root)
+    try:
+        # The present key: one that waits to take over does so at the next start, introduced by this one.
+        signer = DeviceKeys(filesystem, settings).signer
+        make_folders(filesystem, layout)
+        journal = Journal(
+            filesystem,
+            layout.journal,
+            signer,
+            clock,
+            device_id=settings.device.id,
+            rotate_bytes=settings.vault.journal_rotate_bytes,
+        )
+        try:
+            # It reads like a short run: what ran before and had no end is then still told apart from an orderly one.
+            journal.append("boot", software="bodycam-agent", version=__version__, pid=os.getpid())
+            # A recording that was cut off ends here: the next start must not take this record's time for its last.
+            recover(filesystem, layout, journal, clock, resume_within_s=0)
+            previous = journalled_recipients(filesystem, layout) or ()
+            recipients = settings.encryption.recipients
+            journal.append(RECORD_TYPE, **change_record(previous, recipients))
+            journal.commit()
+            done, fault = ReEnrolment(previous, recipients, *journal.head), journal.signer_fault
+            journal.append("shutdown", reason="enrolled")
+            journal.commit()
+            if fault is not None:
+                raise DeviceKeyError(
+                    f"The change is journalled, but the key did not sign it ({fault}); run this again."
+                )
+            return done
+        finally:
+            journal.close()
+    finally:
+        lock.release()
