@@ -100,10 +100,26 @@ def encode_json(
         "clock_uncertainty_ms": observation.uncertainty_ms,
         **fields,
     }
-    data = json.dumps(document, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+    data = _canonical(document)
+    if _has_fraction(document):
+        raise ValueError(f"A {type_} record holds a number with a fraction; count in a smaller unit.")
     if len(data) > MAX_JSON_BYTES or _brackets(data) > MAX_BRACKETS or _is_deep(document):
         raise ValueError(f"A {type_} record of {len(data)} bytes is larger or deeper than a journal line may be.")
     return data
+
+
+def _canonical(document: dict[str, Any]) -> bytes:
+    """The one way to write a record: no white space, escapes only where they must be, in lower case, keys as given."""
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+
+
+def _has_fraction(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [child for item in level for child in _children(item)]
+        if any(isinstance(item, float) for item in level):
+            return True
+    return False
 
 
 def _brackets(json_bytes: bytes) -> int:
@@ -118,7 +134,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> Any:
-    raise JournalError(f"A record holds {name}, which is not JSON; readers could disagree on what it says.")
+    raise JournalError(f"A record holds {name[:40]}, which no record does; readers could disagree on what it says.")
 
 
 def _is_deep(value: Any) -> bool:
@@ -165,7 +181,9 @@ def parse_line(line: bytes) -> Record:
     if _brackets(json_bytes) > MAX_BRACKETS:
         raise JournalError("A record is nested or listed beyond any real one.")
     try:
-        fields = json.loads(json_bytes, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        fields = json.loads(
+            json_bytes, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_no_constant
+        )
     except (ValueError, RecursionError) as error:
         raise JournalError(f"A record is not valid JSON: {error}.") from error
     if not isinstance(fields, dict) or _is_deep(fields):
@@ -175,6 +193,9 @@ def parse_line(line: bytes) -> Record:
             raise JournalError(f'A record lacks "{name}" or has it in a wrong type.')
     if fields["v"] != FORMAT_VERSION:
         raise JournalError(f"A record has format version {fields['v']}; this software reads {FORMAT_VERSION}.")
+    # Tools that know no JSON (`cut`, `sed`) must see what a parser sees, so that there is one way to write a record.
+    if tuple(fields)[: len(COMMON_FIELDS)] != COMMON_FIELDS or _canonical(fields) != json_bytes:
+        raise JournalError("A record is not written as records are: its bytes could be read in more than one way.")
     signature = None
     if column != PENDING.encode():
         try:
