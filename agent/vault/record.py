@@ -100,26 +100,16 @@ def encode_json(
         "clock_uncertainty_ms": observation.uncertainty_ms,
         **fields,
     }
-    data = _canonical(document)
-    if _has_fraction(document):
-        raise ValueError(f"A {type_} record holds a number with a fraction; count in a smaller unit.")
+    data = _canonical(document, allow_nan=False)
     if len(data) > MAX_JSON_BYTES or _brackets(data) > MAX_BRACKETS or _is_deep(document):
         raise ValueError(f"A {type_} record of {len(data)} bytes is larger or deeper than a journal line may be.")
     return data
 
 
-def _canonical(document: dict[str, Any]) -> bytes:
+def _canonical(document: dict[str, Any], *, allow_nan: bool) -> bytes:
     """The one way to write a record: no white space, escapes only where they must be, in lower case, keys as given."""
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
-
-
-def _has_fraction(value: Any) -> bool:
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [child for item in level for child in _children(item)]
-        if any(isinstance(item, float) for item in level):
-            return True
-    return False
+    # 1e999 is read as infinity; what is written for that is no JSON, and so never equal to what was read.
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=True, allow_nan=allow_nan).encode("ascii")
 
 
 def _brackets(json_bytes: bytes) -> int:
@@ -181,9 +171,7 @@ def parse_line(line: bytes) -> Record:
     if _brackets(json_bytes) > MAX_BRACKETS:
         raise JournalError("A record is nested or listed beyond any real one.")
     try:
-        fields = json.loads(
-            json_bytes, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_no_constant
-        )
+        fields = json.loads(json_bytes, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise JournalError(f"A record is not valid JSON: {error}.") from error
     if not isinstance(fields, dict) or _is_deep(fields):
@@ -194,7 +182,7 @@ def parse_line(line: bytes) -> Record:
     if fields["v"] != FORMAT_VERSION:
         raise JournalError(f"A record has format version {fields['v']}; this software reads {FORMAT_VERSION}.")
     # Tools that know no JSON (`cut`, `sed`) must see what a parser sees, so that there is one way to write a record.
-    if tuple(fields)[: len(COMMON_FIELDS)] != COMMON_FIELDS or _canonical(fields) != json_bytes:
+    if tuple(fields)[: len(COMMON_FIELDS)] != COMMON_FIELDS or _canonical(fields, allow_nan=True) != json_bytes:
         raise JournalError("A record is not written as records are: its bytes could be read in more than one way.")
     signature = None
     if column != PENDING.encode():

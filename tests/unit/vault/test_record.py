@@ -49,7 +49,8 @@ def changed(**fields: Any) -> bytes:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.text(),
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4),
     max_leaves=20,
 )  # fmt: skip
@@ -122,7 +123,7 @@ def test_any_json_ends_in_a_record_or_in_a_sentence(value: Any) -> None:
 
 @pytest.mark.parametrize("field", COMMON_FIELDS)
 def test_a_common_field_cannot_be_left_out_or_have_another_type(field: str) -> None:
-    wrong: tuple[Any, ...] = (..., True, [], {})
+    wrong: tuple[Any, ...] = (..., True, [], {}, 1.5)
     for value in wrong:
         with pytest.raises(JournalError, match=f'lacks "{field}" or has it in a wrong type'):
             parse_line(changed(**{field: value}))
@@ -152,8 +153,9 @@ def test_a_common_field_cannot_be_shadowed(field: str) -> None:
         (line(encoded(a=1).replace(b'"a":1', b'"a":NaN')), "NaN"),
         (line(encoded(a=1).replace(b'"a":1', b'"a":-Infinity')), "Infinity"),
         (line(encoded(a=1).replace(b'"a":1', b'"a":' + b"9" * 5000)), "not valid JSON"),
-        (line(encoded(a=1).replace(b'"a":1', b'"a":1.0')), "1.0, which no record does"),
-        (line(encoded(a=1).replace(b'"a":1', b'"a":1e3')), "1e3, which no record does"),
+        (line(encoded(a=1).replace(b'"a":1', b'"a":1.50')), "more than one way"),
+        (line(encoded(a=1).replace(b'"a":1', b'"a":1e3')), "more than one way"),
+        (line(encoded(a=1).replace(b'"a":1', b'"a":1e999')), "more than one way"),
         (line(encoded(a=0).replace(b'"a":0', b'"a":-0')), "more than one way"),
         (line(encoded(a=1).replace(b'"a":1', b'"a": 1')), "more than one way"),
         (line(encoded() + b" "), "more than one way"),
@@ -176,13 +178,6 @@ def test_a_common_field_cannot_be_shadowed(field: str) -> None:
 def test_what_could_be_read_in_two_ways_is_refused(text: bytes, reason: str) -> None:
     with pytest.raises(JournalError, match=reason):
         parse_line(text)
-
-
-def test_no_fraction_is_written() -> None:
-    values: tuple[Any, ...] = (0.5, [1, 2.0], {"a": [{"b": float("inf")}]})
-    for value in values:
-        with pytest.raises(ValueError, match=r"fraction|Out of range"):
-            encoded(a=value)
 
 
 def nested(levels: int) -> bytes:
