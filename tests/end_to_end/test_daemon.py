@@ -35,6 +35,7 @@ from agent.vault.layout import VaultLayout
 from agent.verify.report import RecordingReport
 from agent.verify.verify import verify_path
 from tests.support.playback import journal_records, of_type, play, recording_bytes
+from tests.support.record_schema import assert_documented
 
 LIMIT_S = 20.0
 """Generous, because it is only ever waited out by a failure."""
@@ -138,6 +139,7 @@ class Desk:
         """The recordings by id as the verifier reports them; fails the test if anything is wrong with any."""
         report = verify_path(self.vault, roots=load_chain(self.layout.root_certificate))
         assert report.ok, report.findings
+        assert_documented(self.layout.journal)
         return {recording.recording_id: recording for recording in report.recordings}
 
 
