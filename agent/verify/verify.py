@@ -42,7 +42,7 @@ KNOWN_TYPES = frozenset(
     {
         "journal-open", "boot", "config", "clock", "ready", "trigger", "trigger-pending", "recording-open",
         "checkpoint", "segment", "gap", "marker", "stop", "recording-close", "records-lost", "fault", "fault-cleared",
-        "offload", "shutdown",
+        "offload", "shutdown", "self-test",
     }
 )  # fmt: skip
 

@@ -140,6 +140,9 @@ class Desk:
         report = verify_path(self.vault, roots=load_chain(self.layout.root_certificate))
         assert report.ok, report.findings
         assert_documented(self.layout.journal)
+        tests = self.records("self-test")
+        assert len(tests) == len(self.records("boot"))
+        assert all(record["passed"] for record in tests), tests
         return {recording.recording_id: recording for recording in report.recordings}
 
 
