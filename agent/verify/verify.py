@@ -14,9 +14,8 @@ from cryptography.x509.oid import NameOID
 
 from agent.media.units import VIDEO_TIMESCALE_90K
 from agent.trust.certificates import fingerprint_text
-from agent.vault.layout import RECORDING_JSON_NAME
 from agent.vault.record import Record
-from agent.verify.evidence import Evidence, locate
+from agent.verify.evidence import PACKAGE_NAME, PACKAGE_VERSION, Evidence, locate
 from agent.verify.evidence_file import (
     JOURNAL_NAME,
     SEGMENT_NAME,
@@ -28,7 +27,7 @@ from agent.verify.finding import Code, Findings, Severity
 from agent.verify.folders import check_folder, check_unrecorded
 from agent.verify.journal import JournalLine, JournalReader
 from agent.verify.media_thread import MediaThread
-from agent.verify.package import check_sums
+from agent.verify.package import check_parts, check_sums
 from agent.verify.recording import RecordingCheck, UnsafeNameError
 from agent.verify.report import CertificateReport, Report
 from agent.verify.segments import MediaJob
@@ -270,12 +269,21 @@ class _Verification:
 
     def _check_package(self) -> None:
         packaged_id = self._evidence.packaged_id
+        if self._evidence.package_version not in (None, PACKAGE_VERSION):
+            self._findings.fail(
+                Code.PACKAGE_VERSION,
+                PACKAGE_NAME,
+                f"The package is of version {self._evidence.package_version}; this software knows {PACKAGE_VERSION}.",
+            )
         if packaged_id is None or packaged_id not in self._recordings:
             self._findings.fail(
                 Code.PACKAGE_INCOMPLETE,
-                RECORDING_JSON_NAME,
-                "The journal extract does not hold the records of the recording that this package says it is.",
+                PACKAGE_NAME,
+                "The journal extract does not hold the records of the recording that this package says it is."
+                if packaged_id
+                else f"{PACKAGE_NAME} is not there or does not say in its three lines which recording this is.",
             )
+        check_parts(self._evidence, self._findings)
         check_sums(self._evidence, self._media.sums, self._findings)
 
     def _report(self, reader: JournalReader) -> Report:
