@@ -12,10 +12,12 @@ from cryptography import x509
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
 
 from agent.errors import DeviceKeyError, EvidenceNotFound
 from agent.trust.certificates import load_chain
+from agent.verify.aspect import Standing
 from agent.verify.evidence import is_package
 from agent.verify.evidence_file import is_plain_folder
 from agent.verify.finding import Finding, Severity
@@ -27,6 +29,13 @@ _VERDICTS = {
     Verdict.VERIFIED: ("VERIFIED", "bold green"),
     Verdict.SO_FAR: ("VERIFIED SO FAR", "bold yellow"),
     Verdict.FAILED: ("FAILED", "bold red"),
+}
+
+_STANDINGS = {
+    Standing.HOLDS: "green",
+    Standing.LIMITED: "yellow",
+    Standing.OPEN: "yellow",
+    Standing.FAILS: "bold red",
 }
 
 
@@ -78,7 +87,7 @@ def _verify_one(path: Path, roots: Sequence[x509.Certificate] | None, *, quiet: 
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         return verify_path(path, roots=roots)
-    columns = (TextColumn("Checking"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("Checking"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("")
         return verify_path(
@@ -137,7 +146,16 @@ def _print_recording(console: Console, recording: RecordingReport, findings: lis
         more.append(f"goes on from {recording.linked_from}")
     if more:
         console.print(Padding(escape("; ".join(more)), (0, 0, 0, 2), expand=False))
+    _print_aspects(console, recording)
     _print_findings(console, findings)
+
+
+def _print_aspects(console: Console, recording: RecordingReport) -> None:
+    table = Table.grid(padding=(0, 2))
+    for verdict in recording.aspects:
+        standing = f"[{_STANDINGS[verdict.standing]}]{verdict.standing.value}[/]"
+        table.add_row(verdict.aspect.value.upper(), standing, escape(verdict.reason))
+    console.print(Padding(table, (0, 0, 0, 2), expand=False))
 
 
 def _print_findings(console: Console, findings: list[Finding]) -> None:

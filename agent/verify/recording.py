@@ -76,7 +76,8 @@ class RecordingCheck:
         self.end_media_90k = 0
         self._open_checkpoints: dict[str, list[Checkpoint]] = {}
         self._sealed: set[str] = set()
-        self._last_fragment = 0
+        self.fragments = 0
+        """Number of the last one that a checkpoint vouches for."""
         self._gap_before_next = False
 
     def take(self, record: Record, ordinal: int) -> None:
@@ -174,16 +175,16 @@ class RecordingCheck:
         before = self._open_checkpoints.setdefault(name, [])
         if before and checkpoint.bytes <= before[-1].bytes:
             raise FieldError(f"its bytes do not go on behind those of fragment {before[-1].fragment}")
-        if checkpoint.fragment != self._last_fragment + 1:
+        if checkpoint.fragment != self.fragments + 1:
             self._fail(
                 Code.FRAGMENT_COUNT,
-                f"Fragment {checkpoint.fragment} follows on fragment {self._last_fragment}.",
+                f"Fragment {checkpoint.fragment} follows on fragment {self.fragments}.",
                 f"record {record.seq}",
             )
         self._check_time(record, checkpoint)
         before.append(checkpoint)
         self.files.add(name)
-        self._last_fragment = checkpoint.fragment
+        self.fragments = checkpoint.fragment
         self.end_media_90k = checkpoint.end_media_90k
         self.frames += checkpoint.frames
         self._gap_before_next = False

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from agent.verify.aspect import AspectVerdict
 from agent.verify.finding import Finding, Severity
 
 
@@ -23,7 +24,8 @@ class Verdict(StrEnum):
 class RecordingReport:
     """One recording. start_utc_ns: claimed wall time of its first frame, None when it was never opened.
 
-    marker_ms: media times of the wearer's markers. bytes: of media that signatures cover.
+    marker_ms: media times of the wearer's markers. bytes: of media that signatures cover. aspects: the verdict on each
+    question, in the order of Aspect.
     """
 
     recording_id: str
@@ -41,6 +43,7 @@ class RecordingReport:
     marker_ms: tuple[int, ...]
     gaps: int
     linked_from: str | None
+    aspects: tuple[AspectVerdict, ...] = ()
 
     @property
     def start_utc(self) -> datetime | None:
@@ -55,6 +58,7 @@ class RecordingReport:
         return {
             "recording_id": self.recording_id,
             "verdict": self.verdict.value,
+            "verdicts": {verdict.aspect.value: verdict.to_json() for verdict in self.aspects},
             "closed": self.closed,
             "recovered": self.recovered,
             "stop_reason": self.stop_reason,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from agent.clock import NS_PER_MS
 from agent.media.units import VIDEO_TIMESCALE_90K
+from agent.verify.aspect import judge
 from agent.verify.finding import Finding, Severity
 from agent.verify.recording import RecordingCheck
 from agent.verify.report import RecordingReport, Verdict
@@ -21,9 +22,15 @@ def _touches(finding: Finding, check: RecordingCheck) -> bool:
     return not ends_before and finding.until >= (check.first_ordinal or 0)
 
 
-def recording_report(check: RecordingCheck, findings: Sequence[Finding]) -> RecordingReport:
-    """One recording's part of the report. A fault of the journal refutes only recordings whose records it touches."""
-    failed = any(finding.severity is Severity.FAIL and _touches(finding, check) for finding in findings)
+def recording_report(
+    check: RecordingCheck, findings: Sequence[Finding], *, root_given: bool, signed: bool
+) -> RecordingReport:
+    """One recording's part of the report. A fault of the journal refutes only recordings whose records it touches.
+
+    root_given: the examiner brought a root certificate. signed: there are valid signatures in the journal.
+    """
+    touching = [finding for finding in findings if _touches(finding, check)]
+    failed = any(finding.severity is Severity.FAIL for finding in touching)
     opened = check.opened
     return RecordingReport(
         recording_id=check.recording_id,
@@ -45,4 +52,12 @@ def recording_report(check: RecordingCheck, findings: Sequence[Finding]) -> Reco
         else (),
         gaps=check.totals.gaps,
         linked_from=opened.linked_from if opened else None,
+        aspects=judge(
+            touching,
+            root_given=root_given,
+            signed=signed,
+            clock=opened.clock_source[:40] if opened else None,
+            holds_completely=f"All {check.fragments} fragments from the first to the last are here, and no record is "
+            "missing between trigger and close.",
+        ),
     )

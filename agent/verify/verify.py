@@ -303,7 +303,12 @@ class _Verification:
             first_seq=first.seq if first else None,
             last_seq=last.seq if last else None,
             head_sha256=last.sha256 if last else None,
-            recordings=tuple(recording_report(check, findings) for check in self._recordings.values()),
+            recordings=tuple(
+                recording_report(
+                    check, findings, root_given=self._signatures.root_given, signed=self._signatures.signed > 0
+                )
+                for check in self._recordings.values()
+            ),
             findings=findings,
         )
 
