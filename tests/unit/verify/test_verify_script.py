@@ -339,7 +339,7 @@ CASES: dict[str, tuple[Harm, Code]] = {
     "white space": (change_field(b'"pid":1', b'"pid": 1'), Code.JOURNAL_LINE_BAD),
     "deep": (change_field(b'"pid":1', b'"pid":' + b"[" * 12_000 + b"]" * 12_000), Code.JOURNAL_LINE_BAD),
     "huge": (change_field(b'"pid":1', b'"pid":"' + b"x" * (1 << 20) + b'"'), Code.JOURNAL_LINE_BAD),
-    "base64 in two ways": (change_field(b"==\n", b"=\n"), Code.JOURNAL_LINE_BAD),
+    "base64 with padding too much": (change_field(b"\n", b"=\n"), Code.JOURNAL_LINE_BAD),
     "key holder: a path": (forged("checkpoint", file="../../../../../etc/passwd"), Code.FILE_NAME),
     "key holder: an absolute path": (forged("recording-open", init_file="/etc/passwd"), Code.FILE_NAME),
     "key holder: a number that is a command": (forged("checkpoint", bytes="a[$(touch pwned)]"), Code.RECORD_INVALID),
