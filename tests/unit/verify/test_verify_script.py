@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from agent.trust.certificates import make_device_certificate, pem
 from agent.trust.records import CmsRecordSigner
@@ -233,6 +235,24 @@ def another_camera_of_the_department(package: Path) -> None:
     (package / "device" / "chain.pem").write_bytes(pem(other.signer.chain))
 
 
+class _WithCertificate:
+    """Signs with another key and puts that key's certificate into the signature."""
+
+    certificate_sha256 = BENCH_IDENTITY.record_signer.certificate_sha256
+    description = "software (exportable)"
+
+    def sign_record(self, json_bytes: bytes) -> bytes:
+        key, root = new_key(), make_identity().root
+        certificate = make_device_certificate(key.public_key(), "CAM-TEST", "2", key, root, NOW)
+        builder = pkcs7.PKCS7SignatureBuilder().set_data(json_bytes).add_signer(certificate, key, hashes.SHA256())
+        options = [pkcs7.PKCS7Options.DetachedSignature, pkcs7.PKCS7Options.Binary, pkcs7.PKCS7Options.NoAttributes]
+        return builder.sign(Encoding.DER, options)
+
+
+def signed_with_a_certificate_of_its_own(package: Path) -> None:
+    forge(journal(package), lambda documents: documents, _WithCertificate())
+
+
 def self_made_chain(package: Path) -> None:
     other = make_identity()
 
@@ -327,6 +347,7 @@ CASES: dict[str, tuple[Harm, Code]] = {
     "tail cut": (cut_tail, Code.RECORDING_UNCLOSED),
     "no signatures": (lambda p: edit_lines(journal(p), lambda x: [unsigned(y) for y in x]), Code.SIGNATURE_UNCOVERED),
     "signed by another": (resigned_by_another, Code.SIGNATURE_BAD),
+    "signed by another who brings a certificate": (signed_with_a_certificate_of_its_own, Code.SIGNATURE_BAD),
     "another certificate": (another_camera_of_the_department, Code.CERT_UNKNOWN),
     "no certificate": (lambda p: (p / "device" / "chain.pem").write_bytes(b""), Code.CERT_UNKNOWN),
     "a whole chain of one's own": (self_made_chain, Code.CERT_CHAIN),
@@ -414,6 +435,25 @@ def test_a_folder_that_is_a_link_is_not_entered(package: Path, folder: str) -> N
     said = run(package)
     assert "PACKAGE_INCOMPLETE" in said.codes("fail")
     assert not check(package).ok
+
+
+def test_pending_records_before_a_break_are_not_covered_by_what_comes_behind_it(
+    made: dict[str, Path], tmp_path: Path
+) -> None:
+    package = tmp_path / "store" / "CAM-TEST" / made["pending"].name
+    shutil.copytree(made["pending"], package)
+    shutil.copy(made["pending"].parents[2] / "root.pem", tmp_path)
+
+    def edit(lines: list[bytes]) -> list[bytes]:
+        at = [n for n, line in enumerate(lines) if line.endswith(b"\t-\n")][1]
+        return [*lines[:at], lines[at].replace(b'_uncertainty_ms":10', b'_uncertainty_ms":11'), *lines[at + 1 :]]
+
+    (path,) = (path for path in (package / "journal").iterdir() if b"\t-\n" in path.read_bytes())
+    edit_lines(path, edit)
+    renew_sums(package)
+    expected = {"JOURNAL_CHAIN_BROKEN", "SIGNATURE_UNCOVERED"}
+    assert {code.value for code in fails(check(package))} >= expected
+    assert run(package).codes("fail") >= expected
 
 
 def test_without_a_root_the_origin_stays_open(package: Path) -> None:
