@@ -27,7 +27,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 COMMON = ["v", "seq", "prev", "type", "utc", "boottime_ns", "boot_id", "clock_source", "clock_uncertainty_ms"]
 EMPTY = hashlib.sha256().hexdigest()
 HASH = re.compile(r"[0-9a-f]{64}")
-SEGMENT = re.compile(r"[0-9]{6}\.m4s")
+SEGMENT = re.compile(r"[0-9]{6}\.m4s(\.age)?")
 SUM = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)?)")
 MARKER = re.compile(
     r"Evidence-Package: 1\nDevice: ([A-Za-z0-9][A-Za-z0-9._-]{0,63})\nRecording: "
@@ -352,6 +352,7 @@ class Recording:
                 self.init(fields)
             need({name: number(fields, name) for name in self.totals} == self.totals, "the totals are the sums")
             need(set(self.checkpoints) <= self.sealed, "each segment was sealed")
+            need(self.recovered or number(fields, "missed_frames") >= 0, "it says how many frames never came")
 
     def init(self, fields: dict[str, Any]) -> None:
         need(fields.get("init_file") == "init.mp4", "init_file is init.mp4")
@@ -368,12 +369,16 @@ class Recording:
 
     def checkpoint(self, fields: dict[str, Any]) -> None:
         need(self.opened, "a checkpoint comes behind the opening")
-        before = self.checkpoints.setdefault(self.name(fields), [])
+        name = self.name(fields)
+        before = self.checkpoints.setdefault(name, [])
         begin, end = number(fields, "first_media_90k"), number(fields, "end_media_90k")
         number(fields, "frames"), number(fields, "audio_frames"), digest(fields, "sha256")
         need(number(fields, "fragment") == self.fragment + 1, "fragments go up by one")
         need(number(fields, "bytes") > (before[-1]["bytes"] if before else 0), "bytes go up")
         need(end > begin and (begin == self.end or (self.gap and begin > self.end)), "media time has no holes")
+        if name.endswith(".age"):
+            need(number(fields, "plain_bytes") > (before[-1]["plain_bytes"] if before else 0), "plain bytes go up")
+            digest(fields, "plain_sha256")
         before.append(fields)
         self.fragment, self.end, self.gap = self.fragment + 1, end, False
 
@@ -384,6 +389,16 @@ class Recording:
         self.sealed.add(name)
         last = checkpoints[-1] if checkpoints else {"bytes": 0, "sha256": EMPTY}
         ends = [fields.get("first_media_90k"), fields.get("end_media_90k")]
+        ends_at = last
+        if name.endswith(".age"):
+            said_plain = number(fields, "plain_bytes"), digest(fields, "plain_sha256")
+            if state == "whole" and checkpoints and size > last["bytes"]:
+                ends_at = {"bytes": size, "sha256": sha256}  # an empty box and the end of the age file follow
+            else:
+                need(
+                    said_plain == (last.get("plain_bytes", 0), last.get("plain_sha256", EMPTY)),
+                    "a segment opens to what its last checkpoint says",
+                )
         if state == "recovered":
             said = number(fields, "checkpointed_bytes"), digest(fields, "checkpointed_sha256")
             need(said == (last["bytes"], last["sha256"]), "a recovered segment names its last checkpoint")
@@ -394,7 +409,7 @@ class Recording:
             need(
                 [*said_all, number(fields, "audio_frames")]
                 == [
-                    last["bytes"], last["sha256"], len(checkpoints),
+                    ends_at["bytes"], ends_at["sha256"], len(checkpoints),
                     checkpoints[0]["first_media_90k"] if checkpoints else None, last.get("end_media_90k"),
                     sum(c["frames"] for c in checkpoints), sum(c["audio_frames"] for c in checkpoints),
                 ],
@@ -416,6 +431,8 @@ class Recording:
         for said in checkpoints:
             end = said["bytes"]
             need(hashlib.sha256(data[:end]).hexdigest() == said["sha256"], "each running hash fits")
+            if name.endswith(".age"):
+                continue  # what it holds takes the evidence system's key
             found = fragment(data[start:end])
             names = ("fragment", "first_media_90k", "end_media_90k", "frames", "audio_frames")
             need(found == tuple(said[name] for name in names), "a fragment says what its checkpoint says")

@@ -257,7 +257,7 @@ def test_while_flash_fails_a_receipt_keeps_waiting(tmp_path: Path) -> None:
     filesystem, recording_id = recorded()
     receipt = tmp_path / "a.json"
     receipt.write_text(json.dumps(receipt_for(filesystem, recording_id)))
-    filesystem.fail_at(7, errno.EIO, None, kinds=(OpKind.DATASYNC,))
+    filesystem.fail_at(13, errno.EIO, None, kinds=(OpKind.DATASYNC,))
     with pytest.raises(StorageError):
         start(filesystem, tmp_path)
     assert receipt.exists()

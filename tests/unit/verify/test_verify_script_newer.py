@@ -15,6 +15,7 @@ from tests.support.evidence_key import EVIDENCE, EvidenceKey
 from tests.support.identity import BENCH_IDENTITY, BenchIdentity, make_identity
 from tests.support.packages import offloaded, renew_sums
 from tests.support.record_schema import assert_documented
+from tests.support.second_verifier import Refused, verify_package
 from tests.support.vault_builder import VaultBuilder
 from tests.unit.verify.tampering import check, fails, first, flip, forge, notes, warns
 from tests.unit.verify.test_timestamps import START, stamp
@@ -29,6 +30,12 @@ def alike(package: Path) -> Said:
     only_python = {code.value for code in ONLY_PYTHON}
     for severity, found in (("fail", fails(report)), ("warn", warns(report)), ("note", notes(report))):
         assert said.codes(severity) == {code.value for code in found} - only_python, (said.text, report.findings)
+    try:  # the third reader, which knows nothing but the page
+        verify_package(package, [BENCH_IDENTITY.root])
+    except Refused:
+        assert not report.ok
+    else:
+        assert report.ok
     return said
 
 
