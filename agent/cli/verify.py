@@ -12,11 +12,13 @@ from cryptography import x509
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
 
 from agent.encryption.identity import Identities
 from agent.errors import DeviceKeyError, EvidenceNotFound
 from agent.trust.certificates import load_chain
+from agent.verify.aspect import Standing
 from agent.verify.evidence import is_package
 from agent.verify.evidence_file import is_plain_folder
 from agent.verify.finding import Finding, Severity
@@ -29,6 +31,13 @@ _VERDICTS = {
     Verdict.VERIFIED: ("VERIFIED", "bold green"),
     Verdict.SO_FAR: ("VERIFIED SO FAR", "bold yellow"),
     Verdict.FAILED: ("FAILED", "bold red"),
+}
+
+_STANDINGS = {
+    Standing.HOLDS: "green",
+    Standing.LIMITED: "yellow",
+    Standing.OPEN: "yellow",
+    Standing.FAILS: "bold red",
 }
 
 
@@ -98,7 +107,7 @@ def _verify_one(
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         return verify_path(path, roots=roots, tsa_roots=tsa_roots, identities=identities)
-    columns = (TextColumn("Checking"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("Checking"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("")
         return verify_path(
@@ -159,6 +168,7 @@ def _print_recording(console: Console, recording: RecordingReport, findings: lis
         more.append(f"goes on from {recording.linked_from}")
     if more:
         console.print(Padding(escape("; ".join(more)), (0, 0, 0, 2), expand=False))
+    _print_aspects(console, recording)
     if recording.time is not None and (recording.time.before or recording.time.after):
         console.print(Padding(escape(_trusted_time(recording.time)), (0, 0, 0, 2), expand=False))
     _print_findings(console, findings)
@@ -179,6 +189,14 @@ def _trusted_time(time: Interval) -> str:
         )
     clock = "unknown" if time.clock_uncertainty_ms is None else f"{time.clock_uncertainty_ms} ms"
     return f"{text}; the camera's own clock: {time.clock_source[:40]}, uncertainty {clock}"
+
+
+def _print_aspects(console: Console, recording: RecordingReport) -> None:
+    table = Table.grid(padding=(0, 2))
+    for verdict in recording.aspects:
+        standing = f"[{_STANDINGS[verdict.standing]}]{verdict.standing.value}[/]"
+        table.add_row(verdict.aspect.value.upper(), standing, escape(verdict.reason))
+    console.print(Padding(table, (0, 0, 0, 2), expand=False))
 
 
 def _print_findings(console: Console, findings: list[Finding]) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from agent import __version__
 from agent.clock import Clock
 from agent.daemon.logs import log
+from agent.daemon.self_test import self_test
+from agent.daemon.software import software_sha256
 from agent.daemon.succession import DeviceKeys, Succession
 from agent.encryption.recipients import Recipients
 from agent.errors import StorageError, StoreError
@@ -87,7 +89,9 @@ def _use_journal(
     settings = loaded.settings
     recipients = settings.encryption.recipients
     encryption = start_record(journalled_recipients(filesystem, layout), recipients)
-    journal.append("boot", software="bodycam-agent", version=__version__, pid=os.getpid())
+    journal.append(
+        "boot", software="bodycam-agent", version=__version__, software_sha256=software_sha256(), pid=os.getpid()
+    )
     journal.append(
         "config",
         config_sha256=loaded.sha256,
@@ -97,6 +101,11 @@ def _use_journal(
         segment_s=settings.vault.segment_s,
     )
     journal.append(RECORD_TYPE, **encryption)
+    journal.commit()
+    tested = self_test(filesystem, layout)
+    journal.append("self-test", **tested)
+    if not tested["passed"]:
+        log("self-test-failed", logging.ERROR, tests=str(tested["tests"]))
     journal.commit()
     recovered = recover(filesystem, layout, journal, clock, resume_within_s=settings.recording.resume_within_s)
     _take_queued_receipts(filesystem, layout, journal, settings.vault.receipt_queue_path)

@@ -10,14 +10,25 @@ from functools import partial
 from pathlib import Path
 
 from agent.errors import DeviceKeyError, EvidenceDamagedError, JournalError
-from agent.offload.readme import readme
+from agent.offload.extract import chained_records
 from agent.offload.store import PackageObject
+from agent.offload.support import SupportSheet, described_certificates
 from agent.trust.certificates import parse_chain, pem
 from agent.vault.layout import CHAIN_NAME, RECORDING_JSON_NAME, ROOT_NAME, kept_chain_name
 from agent.vault.record import MAX_LINE_BYTES, parse_line
-from agent.verify.evidence import README_NAME, SUMS_NAME, Evidence
+from agent.verify.evidence import (
+    PACKAGE_NAME,
+    README_NAME,
+    SCRIPT_NAME,
+    SUMS_NAME,
+    SUPPORT_JSON_NAME,
+    SUPPORT_TEXT_NAME,
+    VERIFY_NAME,
+    Evidence,
+)  # fmt: skip
 from agent.verify.evidence_file import JOURNAL_NAME, names_in, open_plain
 from agent.verify.index import IndexedRecording, vouched_chunks
+from agent.verify.kit_files import package_text, readme, verify_script, verify_text
 from agent.verify.segments import CHUNK_BYTES
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -25,7 +36,11 @@ _DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class EvidencePackage:
-    """The objects of one recording's package, in the order in which they should leave: log first, SHA256SUMS last."""
+    """The objects of one recording's package, in the order in which they should leave: log first, SHA256SUMS last.
+
+    The pages come late: another version of this software may write them otherwise, and what has a name in a store is
+    never replaced, so that a package which an update cut in two could not be finished.
+    """
 
     def __init__(self, evidence: Evidence, recording: IndexedRecording) -> None:
         """Reads and hashes everything but the media. `recording` is closed and covered by a signature.
@@ -37,12 +52,10 @@ class EvidencePackage:
         self.recording = recording
         folder = evidence.recording(recording.recording_id)
         journal = list(_journal_objects(evidence.journal, recording))
-        first_journal = Path(journal[0].name).name
-        text = readme(recording.device_id, recording.recording_id, first_journal, encrypted=recording.encrypted)
+        certificates = list(_certificate_objects(evidence, [evidence.root / item.name for item in journal]))
         objects = [
-            _from_bytes(README_NAME, text),
             _from_file(RECORDING_JSON_NAME, folder / RECORDING_JSON_NAME),
-            *_certificate_objects(evidence, [evidence.root / item.name for item in journal]),
+            *certificates,
             *journal,
         ]
         # Of a torn segment only what its record vouches for leaves the camera: the rest stands again in the next one.
@@ -50,14 +63,35 @@ class EvidencePackage:
             PackageObject(file.name, file.bytes, file.sha256, partial(vouched_chunks, folder, file))
             for file in recording.files
         ]
+        objects += self._pages(certificates, journal)
         sums = "".join(f"{item.sha256}  {item.name}\n" for item in sorted(objects, key=lambda item: item.name))
         self.objects = (*objects, _from_bytes(SUMS_NAME, sums.encode()))
+
+    def _pages(self, certificates: list[PackageObject], journal: list[PackageObject]) -> list[PackageObject]:
+        names = self._device_name, self.recording.recording_id
+        chains = [_bytes_of(item) for item in certificates if item.name != f"device/{ROOT_NAME}"]
+        sheet = SupportSheet(self.recording, described_certificates(chains))
+        for record in chained_records(journal):
+            sheet.take(record)
+        page = readme(*names, Path(journal[0].name).name, encrypted=self.recording.encrypted)
+        return [
+            _from_bytes(SUPPORT_JSON_NAME, sheet.to_json()),
+            _from_bytes(SUPPORT_TEXT_NAME, sheet.to_text()),
+            _from_bytes(README_NAME, page),
+            _from_bytes(VERIFY_NAME, verify_text(*names)),
+            _from_bytes(SCRIPT_NAME, verify_script()),
+            _from_bytes(PACKAGE_NAME, package_text(*names)),
+        ]
+
+    @property
+    def _device_name(self) -> str:
+        device_id = self.recording.device_id
+        return device_id if _DEVICE_ID.fullmatch(device_id) else "unnamed-camera"
 
     @property
     def folder(self) -> str:
         """Where it lies in a store."""
-        device_id = self.recording.device_id
-        return f"{device_id if _DEVICE_ID.fullmatch(device_id) else 'unnamed-camera'}/{self.recording.recording_id}"
+        return f"{self._device_name}/{self.recording.recording_id}"
 
     @property
     def bytes(self) -> int:

@@ -100,10 +100,16 @@ def encode_json(
         "clock_uncertainty_ms": observation.uncertainty_ms,
         **fields,
     }
-    data = json.dumps(document, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+    data = _canonical(document, allow_nan=False)
     if len(data) > MAX_JSON_BYTES or _brackets(data) > MAX_BRACKETS or _is_deep(document):
         raise ValueError(f"A {type_} record of {len(data)} bytes is larger or deeper than a journal line may be.")
     return data
+
+
+def _canonical(document: dict[str, Any], *, allow_nan: bool) -> bytes:
+    """The one way to write a record: no white space, escapes only where they must be, in lower case, keys as given."""
+    # 1e999 is read as infinity; what is written for that is no JSON, and so never equal to what was read.
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=True, allow_nan=allow_nan).encode("ascii")
 
 
 def _brackets(json_bytes: bytes) -> int:
@@ -118,7 +124,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> Any:
-    raise JournalError(f"A record holds {name}, which is not JSON; readers could disagree on what it says.")
+    raise JournalError(f"A record holds {name[:40]}, which no record does; readers could disagree on what it says.")
 
 
 def _is_deep(value: Any) -> bool:
@@ -175,6 +181,9 @@ def parse_line(line: bytes) -> Record:
             raise JournalError(f'A record lacks "{name}" or has it in a wrong type.')
     if fields["v"] != FORMAT_VERSION:
         raise JournalError(f"A record has format version {fields['v']}; this software reads {FORMAT_VERSION}.")
+    # Tools that know no JSON (`cut`, `sed`) must see what a parser sees, so that there is one way to write a record.
+    if tuple(fields)[: len(COMMON_FIELDS)] != COMMON_FIELDS or _canonical(fields, allow_nan=True) != json_bytes:
+        raise JournalError("A record is not written as records are: its bytes could be read in more than one way.")
     signature = None
     if column != PENDING.encode():
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,18 +10,35 @@ from agent.errors import EvidenceNotFound
 from agent.vault.layout import INIT_NAME, RECORDING_JSON_NAME
 from agent.verify.evidence_file import RECORDING_ID, is_plain_folder, is_refused_folder, read_plain
 
+PACKAGE_VERSION = 1
+PACKAGE_NAME = "PACKAGE.txt"
 SUMS_NAME = "SHA256SUMS"
 README_NAME = "README.txt"
-_MAX_RECORDING_JSON_BYTES = 16 << 20
+VERIFY_NAME = "VERIFY.txt"
+SCRIPT_NAME = "verify.sh"
+SUPPORT_JSON_NAME = "support.json"
+SUPPORT_TEXT_NAME = "support.txt"
+PACKAGE_FILES = (
+    PACKAGE_NAME, README_NAME, VERIFY_NAME, SCRIPT_NAME, SUPPORT_JSON_NAME, SUPPORT_TEXT_NAME, RECORDING_JSON_NAME,
+)  # fmt: skip
+"""What every package has beside media, certificates, journal and SHA256SUMS."""
+_PACKAGE_TEXT = re.compile(
+    rb"Evidence-Package: ([0-9]{1,9})\nDevice: [A-Za-z0-9][A-Za-z0-9._-]{0,63}\nRecording: ([0-9a-f-]{36})\n"
+)
+_MAX_PACKAGE_TEXT_BYTES = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Where things lie. packaged_id: the recording that a package holds; None for a vault."""
+    """Where things lie. packaged_id: the recording that a package says it holds; None for a vault, or if it does not.
+
+    package_version: of the package's format, None when it does not say.
+    """
 
     root: Path
     is_package: bool
     packaged_id: str | None = None
+    package_version: int | None = None
 
     @property
     def journal(self) -> Path:
@@ -58,8 +75,10 @@ def is_package(path: Path) -> bool:
 
     A link in place of its journal counts: a package must not go unchecked, and so unmentioned, for that.
     """
+    if (path / PACKAGE_NAME).exists():
+        return True
     return (path / "journal").is_dir() and any(
-        (path / name).exists() for name in (SUMS_NAME, INIT_NAME, RECORDING_JSON_NAME, README_NAME)
+        (path / name).exists() for name in (SUMS_NAME, INIT_NAME, *PACKAGE_FILES)
     )
 
 
@@ -70,7 +89,8 @@ def locate(path: Path) -> Evidence:
     if (path / "recordings").is_dir() or ((path / "journal").is_dir() and not is_package(path)):
         return Evidence(path, is_package=False)
     if is_package(path):
-        return Evidence(path, is_package=True, packaged_id=_packaged_id(path))
+        version, packaged_id = _package_text(path)
+        return Evidence(path, is_package=True, packaged_id=packaged_id, package_version=version)
     if path.parent.name == "recordings":
         raise EvidenceNotFound(
             f"{path} is one recording inside a vault, which only the vault's journal vouches for; name the vault: "
@@ -82,10 +102,13 @@ def locate(path: Path) -> Evidence:
     )
 
 
-def _packaged_id(path: Path) -> str | None:
-    """Which recording a package says it holds. Only a claim: its files must then be that recording's."""
+def _package_text(path: Path) -> tuple[int | None, str | None]:
+    """Version and recording as PACKAGE.txt says. Only a claim: the files must then be that recording's."""
     try:
-        claimed = json.loads(read_plain(path / RECORDING_JSON_NAME, _MAX_RECORDING_JSON_BYTES))["recording_id"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        claimed = path.name
-    return claimed if isinstance(claimed, str) and RECORDING_ID.fullmatch(claimed) else None
+        match = _PACKAGE_TEXT.fullmatch(read_plain(path / PACKAGE_NAME, _MAX_PACKAGE_TEXT_BYTES))
+    except OSError:
+        return None, None
+    if match is None:
+        return None, None
+    recording_id = match[2].decode()
+    return int(match[1]), recording_id if RECORDING_ID.fullmatch(recording_id) else None

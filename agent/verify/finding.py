@@ -130,6 +130,8 @@ class Code(StrEnum):
     FILE_UNKNOWN = "FILE_UNKNOWN", "A file that no record names."
     FILE_UNREADABLE = "FILE_UNREADABLE", "A file could not be read to its end."
     PACKAGE_INCOMPLETE = "PACKAGE_INCOMPLETE", "An evidence package lacks a part that every package has."
+    PACKAGE_VERSION = "PACKAGE_VERSION", "An evidence package of another version than this software knows."
+    PACKAGE_KIT = "PACKAGE_KIT", "The verify.sh in a package is not the one that this version of the software ships."
     PACKAGE_SUM = "PACKAGE_SUM", "A file of a package is not the one in its SHA256SUMS."
     EXTRACT = "EXTRACT", "A package holds a part of the journal: what lies outside of it is not proved by it."
 

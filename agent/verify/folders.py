@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent.vault.layout import INIT_NAME, RECORDING_JSON_NAME
-from agent.verify.evidence import README_NAME, SUMS_NAME, Evidence
+from agent.verify.evidence import PACKAGE_FILES, SUMS_NAME, Evidence
 from agent.verify.evidence_file import LEFTOVER_NAME, RECORDING_ID, SEGMENT_NAME, names_in
 from agent.verify.finding import Code, Findings, Severity
 from agent.verify.recording import RecordingCheck
 
-_PACKAGE_NAMES = frozenset({"journal", "device", SUMS_NAME, README_NAME})
+_PACKAGE_NAMES = frozenset({"journal", "device", SUMS_NAME, *PACKAGE_FILES})
 
 
 def check_refused(evidence: Evidence, findings: Findings) -> None:

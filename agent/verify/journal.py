@@ -17,7 +17,7 @@ from typing import BinaryIO
 from agent.errors import JournalError
 from agent.vault.layout import journal_name
 from agent.vault.record import MAX_LINE_BYTES, ZERO_HASH, Record, parse_line
-from agent.verify.evidence_file import JOURNAL_NAME, LEFTOVER_NAME, names_in, open_plain
+from agent.verify.evidence_file import JOURNAL_NAME, LEFTOVER_NAME, is_plain_folder, names_in, open_plain
 from agent.verify.fields import FieldError, Fields
 from agent.verify.finding import Code, Findings
 
@@ -109,7 +109,9 @@ class JournalReader:
         self._findings.fail(code, f"journal/{name}", f"The journal file {name} {what}", at=self._ordinal)
 
     def _names(self) -> list[str]:
-        names = []
+        names: list[str] = []
+        if not is_plain_folder(self._folder):
+            return names  # a link leads to somebody else's files
         for name in names_in(self._folder):
             if JOURNAL_NAME.fullmatch(name):
                 names.append(name)

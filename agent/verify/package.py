@@ -8,14 +8,38 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.verify.evidence import SUMS_NAME, Evidence
+from agent.vault.layout import CHAIN_NAME
+from agent.verify.evidence import PACKAGE_FILES, SCRIPT_NAME, SUMS_NAME, Evidence
 from agent.verify.evidence_file import open_plain, read_plain
 from agent.verify.finding import Code, Findings
+from agent.verify.kit_files import verify_script
 from agent.verify.segments import CHUNK_BYTES, FileSum
 
 MAX_SUMS_BYTES = 16 << 20
+MAX_SCRIPT_BYTES = 1 << 20
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)?)")
 _STUB = re.compile(r"\..+\.part")
+
+
+def check_parts(evidence: Evidence, findings: Findings) -> None:
+    """Report what every package has and this one lacks; that a file is what it must be is for its sum to say."""
+    for name in (*PACKAGE_FILES, f"device/{CHAIN_NAME}"):
+        try:
+            open_plain(evidence.root / name).close()
+        except OSError:
+            sentence = f"{name} is not there or not a plain file."
+            _fail(evidence, findings, Code.PACKAGE_INCOMPLETE, name, sentence)
+    try:
+        script = read_plain(evidence.root / SCRIPT_NAME, MAX_SCRIPT_BYTES)
+    except OSError:
+        return  # said above, or by its sum
+    if script != verify_script():
+        findings.note(
+            Code.PACKAGE_KIT,
+            SCRIPT_NAME,
+            f"{SCRIPT_NAME} is not the one that this version ships: another version made the package, or somebody "
+            "changed it. It is no evidence; do not run it, take the project's.",
+        )
 
 
 def check_sums(evidence: Evidence, media: dict[str, FileSum], findings: Findings) -> None:

@@ -80,7 +80,8 @@ class RecordingCheck:
         """What `recording.json` must say."""
         self._open_checkpoints: dict[str, list[Checkpoint]] = {}
         self._sealed: set[str] = set()
-        self._last_fragment = 0
+        self.fragments = 0
+        """Number of the last one that a checkpoint vouches for."""
         self._gap_before_next = False
 
     def take(self, record: Record, ordinal: int) -> None:
@@ -184,16 +185,16 @@ class RecordingCheck:
             raise FieldError(f"its bytes do not go on behind those of fragment {before[-1].fragment}")
         if before and checkpoint.plain and before[-1].plain and checkpoint.plain.bytes <= before[-1].plain.bytes:
             raise FieldError(f"its plain_bytes do not go on behind those of fragment {before[-1].fragment}")
-        if checkpoint.fragment != self._last_fragment + 1:
+        if checkpoint.fragment != self.fragments + 1:
             self._fail(
                 Code.FRAGMENT_COUNT,
-                f"Fragment {checkpoint.fragment} follows on fragment {self._last_fragment}.",
+                f"Fragment {checkpoint.fragment} follows on fragment {self.fragments}.",
                 f"record {record.seq}",
             )
         self._check_time(record, checkpoint)
         before.append(checkpoint)
         self.files.add(name)
-        self._last_fragment = checkpoint.fragment
+        self.fragments = checkpoint.fragment
         self.end_media_90k = checkpoint.end_media_90k
         self.frames += checkpoint.frames
         self._gap_before_next = False

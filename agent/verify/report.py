@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from agent.verify.aspect import AspectVerdict
 from agent.verify.finding import Finding, Severity
 from agent.verify.interval import Interval
 
@@ -25,7 +26,8 @@ class RecordingReport:
     """One recording. start_utc_ns: claimed wall time of its first frame, None when it was never opened.
 
     marker_ms: media times of the wearer's markers. bytes: of media that signatures cover.
-    time: what timestamps say of it, None when it has no records.
+    time: what timestamps say of it, None when it has no records. aspects: the verdict on each question, in the order of
+    Aspect.
     """
 
     recording_id: str
@@ -44,6 +46,7 @@ class RecordingReport:
     gaps: int
     linked_from: str | None
     time: Interval | None = None
+    aspects: tuple[AspectVerdict, ...] = ()
 
     @property
     def start_utc(self) -> datetime | None:
@@ -58,6 +61,7 @@ class RecordingReport:
         return {
             "recording_id": self.recording_id,
             "verdict": self.verdict.value,
+            "verdicts": {verdict.aspect.value: verdict.to_json() for verdict in self.aspects},
             "closed": self.closed,
             "recovered": self.recovered,
             "stop_reason": self.stop_reason,

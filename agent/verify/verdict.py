@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from agent.clock import NS_PER_MS
 from agent.media.units import VIDEO_TIMESCALE_90K
-from agent.verify.finding import Finding, Severity
+from agent.verify.aspect import judge
+from agent.verify.finding import Code, Finding, Severity
 from agent.verify.interval import Interval
 from agent.verify.recording import RecordingCheck
 from agent.verify.report import RecordingReport, Verdict
@@ -23,10 +24,22 @@ def _touches(finding: Finding, check: RecordingCheck) -> bool:
 
 
 def recording_report(
-    check: RecordingCheck, findings: Sequence[Finding], time: Interval | None = None
+    check: RecordingCheck,
+    findings: Sequence[Finding],
+    time: Interval | None = None,
+    *,
+    root_given: bool,
+    signed: bool,
 ) -> RecordingReport:
-    """One recording's part of the report. A fault of the journal refutes only recordings whose records it touches."""
-    failed = any(finding.severity is Severity.FAIL and _touches(finding, check) for finding in findings)
+    """One recording's part of the report. A fault of the journal refutes only recordings whose records it touches.
+
+    time: what timestamps say of it. root_given: the examiner brought a root certificate. signed: there are valid
+    signatures in the journal.
+    """
+    # How the journal goes on behind a closed recording makes no less of it: its log is complete up to its close.
+    behind = {Code.RUN_NOT_ENDED} if check.closed else set()
+    touching = [finding for finding in findings if _touches(finding, check) and finding.code not in behind]
+    failed = any(finding.severity is Severity.FAIL for finding in touching)
     opened = check.opened
     return RecordingReport(
         recording_id=check.recording_id,
@@ -49,4 +62,13 @@ def recording_report(
         gaps=check.totals.gaps,
         linked_from=opened.linked_from if opened else None,
         time=time,
+        aspects=judge(
+            touching,
+            root_given=root_given,
+            signed=signed,
+            clock=opened.clock_source[:40] if opened else None,
+            holds_completely=f"All {check.fragments} fragments from the first to the last are here, and no record is "
+            "missing between trigger and close.",
+            time=time,
+        ),
     )

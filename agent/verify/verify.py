@@ -15,10 +15,9 @@ from cryptography.x509.oid import NameOID
 from agent.encryption.identity import Identities
 from agent.media.units import VIDEO_TIMESCALE_90K
 from agent.trust.certificates import fingerprint_text
-from agent.vault.layout import RECORDING_JSON_NAME
 from agent.vault.record import Record
 from agent.verify.encryption import EncryptionCheck
-from agent.verify.evidence import Evidence, locate
+from agent.verify.evidence import PACKAGE_NAME, PACKAGE_VERSION, Evidence, locate
 from agent.verify.evidence_file import (
     JOURNAL_NAME,
     SEGMENT_NAME,
@@ -29,7 +28,7 @@ from agent.verify.finding import Code, Findings, Severity
 from agent.verify.folders import check_folder, check_refused, check_unrecorded
 from agent.verify.journal import JournalLine, JournalReader
 from agent.verify.media_thread import MediaThread
-from agent.verify.package import check_sums
+from agent.verify.package import check_parts, check_sums
 from agent.verify.recording import RecordingCheck, UnsafeNameError
 from agent.verify.report import CertificateReport, Report
 from agent.verify.runs import RunCheck
@@ -46,6 +45,7 @@ KNOWN_TYPES = frozenset(
         "journal-open", "boot", "config", "clock", "ready", "trigger", "trigger-pending", "recording-open",
         "checkpoint", "segment", "gap", "marker", "stop", "recording-close", "records-lost", "fault", "fault-cleared",
         "sound-missing", "trigger-dropped", "offload", "timestamp", "shutdown", "certificate-changed", "encryption",
+        "self-test",
     }
 )  # fmt: skip
 
@@ -299,12 +299,21 @@ class _Verification:
 
     def _check_package(self) -> None:
         packaged_id = self._evidence.packaged_id
+        if self._evidence.package_version not in (None, PACKAGE_VERSION):
+            self._findings.fail(
+                Code.PACKAGE_VERSION,
+                PACKAGE_NAME,
+                f"The package is of version {self._evidence.package_version}; this software knows {PACKAGE_VERSION}.",
+            )
         if packaged_id is None or packaged_id not in self._recordings:
             self._findings.fail(
                 Code.PACKAGE_INCOMPLETE,
-                RECORDING_JSON_NAME,
-                "The journal extract does not hold the records of the recording that this package says it is.",
+                PACKAGE_NAME,
+                "The journal extract does not hold the records of the recording that this package says it is."
+                if packaged_id
+                else f"{PACKAGE_NAME} is not there or does not say in its three lines which recording this is.",
             )
+        check_parts(self._evidence, self._findings)
         check_sums(self._evidence, self._media.sums, self._findings)
 
     def _report(self, reader: JournalReader) -> Report:
@@ -325,7 +334,13 @@ class _Verification:
             last_seq=last.seq if last else None,
             head_sha256=last.sha256 if last else None,
             recordings=tuple(
-                recording_report(check, findings, self._timestamps.interval(check.recording_id))
+                recording_report(
+                    check,
+                    findings,
+                    self._timestamps.interval(check.recording_id),
+                    root_given=self._signatures.root_given,
+                    signed=self._signatures.signed > 0,
+                )
                 for check in self._recordings.values()
             ),
             findings=findings,

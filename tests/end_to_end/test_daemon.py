@@ -35,6 +35,7 @@ from agent.verify.finding import Severity
 from agent.verify.report import RecordingReport
 from agent.verify.verify import verify_path
 from tests.support.playback import journal_records, of_type, play, recording_bytes
+from tests.support.record_schema import assert_documented
 
 LIMIT_S = 120.0
 """Generous, because it is only ever waited out by a failure."""
@@ -163,6 +164,10 @@ class Desk:
         report = verify_path(self.vault, roots=load_chain(self.layout.root_certificate))
         assert report.ok, report.findings
         assert all(finding.severity is not Severity.WARN for finding in report.findings), report.findings
+        assert_documented(self.layout.journal)
+        tests = self.records("self-test")
+        assert len(tests) == len(self.records("boot"))
+        assert all(record["passed"] for record in tests), tests
         return {recording.recording_id: recording for recording in report.recordings}
 
 

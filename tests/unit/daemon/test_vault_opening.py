@@ -73,11 +73,12 @@ def test_an_enrolled_vault_opens_and_says_so_in_its_journal(desk: Desk) -> None:
     recorder, recovered = desk.opening()()
     assert recovered.recording_ids == ()
     recorder.close()
-    assert desk.types() == ["journal-open", "boot", "config", "encryption"]
-    opening, boot, config, encryption = journal_records(PosixFilesystem(), desk.layout)
+    assert desk.types() == ["journal-open", "boot", "config", "encryption", "self-test"]
+    opening, boot, config, encryption, tested = journal_records(PosixFilesystem(), desk.layout)
     assert opening.fields["device_id"] == "CAM-7"
     assert (boot.fields["software"], boot.fields["pid"]) == ("bodycam-agent", os.getpid())
     assert (config.fields["config_sha256"], config.fields["pre_event_s"]) == ("c" * 64, 30)
+    assert tested.fields["passed"]
     assert (encryption.fields["recipients"], encryption.fields["reason"]) == ([], "unchanged")
 
 
@@ -151,7 +152,7 @@ def test_trying_again_needs_no_second_lock_and_leaks_no_descriptor(desk: Desk, m
         assert descriptors() == before
     recorder, _ = opening()
     recorder.close()
-    assert desk.types()[-3:] == ["boot", "config", "encryption"]
+    assert desk.types()[-4:] == ["boot", "config", "encryption", "self-test"]
 
 
 def test_a_journal_that_cannot_be_continued_is_for_a_person(desk: Desk) -> None:
@@ -178,7 +179,7 @@ def test_a_receipt_that_waited_is_written_down_and_taken_away(tmp_path: Path) ->
     filesystem, recording_id = recorded()
     receipt = receipt_for(filesystem, recording_id)
     (tmp_path / "a.json").write_text(json.dumps(receipt))
-    assert start(filesystem, tmp_path) == ["journal-open", "boot", "config", "encryption", "offload"]
+    assert start(filesystem, tmp_path) == ["journal-open", "boot", "config", "encryption", "self-test", "offload"]
     fields = journal_records(filesystem, LAYOUT)[-1].fields
     assert (fields["recording_id"], fields["store"]) == (recording_id, receipt["store"])
     assert [entry["name"] for entry in fields["objects"]] == [entry["name"] for entry in receipt["objects"][:-1]]
@@ -190,13 +191,13 @@ def test_a_second_store_may_hold_it_too_however_long_ago_it_was_recorded(tmp_pat
     filesystem, recording_id = recorded()
     receipt = receipt_for(filesystem, recording_id)
     for store in ("one", "two", "three"):
-        assert start(filesystem, tmp_path) == ["journal-open", "boot", "config", "encryption"]
+        assert start(filesystem, tmp_path) == ["journal-open", "boot", "config", "encryption", "self-test"]
         (tmp_path / "a.json").write_text(json.dumps(receipt | {"store": store}))
         assert start(filesystem, tmp_path)[-1] == "offload"
 
 
 def test_no_folder_for_receipts_is_no_fault(tmp_path: Path) -> None:
-    assert start(recorded()[0], tmp_path / "absent") == ["journal-open", "boot", "config", "encryption"]
+    assert start(recorded()[0], tmp_path / "absent") == ["journal-open", "boot", "config", "encryption", "self-test"]
 
 
 def test_a_receipt_that_does_not_fit_is_set_aside_and_the_next_one_taken(tmp_path: Path) -> None:
@@ -207,7 +208,7 @@ def test_a_receipt_that_does_not_fit_is_set_aside_and_the_next_one_taken(tmp_pat
     (tmp_path / "c.json").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "d.json").write_text("[" * 100_000)
     (tmp_path / "e.json").write_text(json.dumps(receipt))
-    assert start(filesystem, tmp_path)[4:] == ["offload"]
+    assert start(filesystem, tmp_path)[5:] == ["offload"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.refused", "b.refused", "c.refused", "d.refused"]
 
 
@@ -225,14 +226,14 @@ def test_nothing_in_the_folder_of_the_network_process_keeps_the_camera_from_star
         (queue / name).write_text(receipt)
     (queue / "notes.txt").write_text(receipt)
     os.mkfifo(queue / "pipe.json")
-    assert start(filesystem, queue) == ["journal-open", "boot", "config", "encryption"]
+    assert start(filesystem, queue) == ["journal-open", "boot", "config", "encryption", "self-test"]
     assert (tmp_path / "elsewhere").read_text() == receipt
     assert {".half.json", ".half.json.new", "notes.txt"} <= set(os.listdir(queue))
 
 
 def test_a_folder_that_cannot_be_listed_is_no_fault_either(tmp_path: Path) -> None:
     (tmp_path / "queue").write_text("a file in its place")
-    assert start(recorded()[0], tmp_path / "queue") == ["journal-open", "boot", "config", "encryption"]
+    assert start(recorded()[0], tmp_path / "queue") == ["journal-open", "boot", "config", "encryption", "self-test"]
 
 
 def test_a_receipt_that_cannot_be_taken_away_is_written_down_all_the_same(
@@ -256,7 +257,7 @@ def test_while_flash_fails_a_receipt_keeps_waiting(tmp_path: Path) -> None:
     filesystem, recording_id = recorded()
     receipt = tmp_path / "a.json"
     receipt.write_text(json.dumps(receipt_for(filesystem, recording_id)))
-    filesystem.fail_at(7, errno.EIO, None, kinds=(OpKind.DATASYNC,))
+    filesystem.fail_at(13, errno.EIO, None, kinds=(OpKind.DATASYNC,))
     with pytest.raises(StorageError):
         start(filesystem, tmp_path)
     assert receipt.exists()

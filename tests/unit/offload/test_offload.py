@@ -81,7 +81,8 @@ def test_packages_verify_on_their_own_and_the_vault_is_not_touched(vault: VaultB
         assert verdicts(verified) == {recording_id: "verified"}
         assert verified.kind == "package"
     assert sorted(p.name for p in dock.package(first).iterdir()) == [
-        "000001.m4s", "000002.m4s", "README.txt", "SHA256SUMS", "device", "init.mp4", "journal", "recording.json",
+        "000001.m4s", "000002.m4s", "PACKAGE.txt", "README.txt", "SHA256SUMS", "VERIFY.txt", "device", "init.mp4",
+        "journal", "recording.json", "support.json", "support.txt", "verify.sh",
     ]  # fmt: skip
     # The log leaves first and what makes the package whole last.
     order = [step.item.name for step in dock.steps if step.recording_id == first]
@@ -294,6 +295,10 @@ class TestPackageTampering:
             "journal/000001.journal",
             "device/root.pem",
             "README.txt",
+            "PACKAGE.txt",
+            "VERIFY.txt",
+            "verify.sh",
+            "support.json",
             "SHA256SUMS",
         ],
     )
@@ -305,7 +310,8 @@ class TestPackageTampering:
         assert check(package).ok
 
     @pytest.mark.parametrize(
-        "name", ["init.mp4", "000002.m4s", "recording.json", "device/chain.pem", "README.txt", "SHA256SUMS"]
+        "name",
+        ["init.mp4", "000002.m4s", "recording.json", "device/chain.pem", "PACKAGE.txt", "verify.sh", "SHA256SUMS"],
     )
     def test_a_file_taken_out(self, package: Path, name: str) -> None:
         (package / name).unlink()

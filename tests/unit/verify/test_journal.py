@@ -282,7 +282,7 @@ class TestPending:
         at = next(n for n, line in enumerate(lines_of(path)) if line.endswith(b"\t-\n"))
 
         def edit(lines: list[bytes]) -> list[bytes]:
-            lines[at] = lines[at].replace(b'"frames":10', b'"frames":11').replace(b'"seq":', b'"seq": ')
+            lines[at] = lines[at].replace(b'_uncertainty_ms":10', b'_uncertainty_ms":11')
             return lines
 
         edit_lines(path, edit)

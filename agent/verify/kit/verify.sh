@@ -1,0 +1,779 @@
+#!/bin/sh
+# verify.sh ROOT.pem [PACKAGE-FOLDER]
+#
+# Checks one evidence package (format version 1) of a body-worn camera with openssl and the standard tools of a Unix
+# system: is it unchanged, from that camera, complete, and what is known of its time. Findings bear the codes of
+# docs/evidence-format.md. ROOT.pem is the department's root certificate, got from the department and not out of the
+# package; "-" takes the one in the package, and then the origin stays open.
+#
+# Exit code: 0 nothing refutes the package, 1 something does, 2 the check could not be made.
+#
+# The package is taken for hostile: nothing in it is run, names and numbers are looked at before they are used, only
+# plain files are opened, lines are bounded, and nothing is written outside of a temporary folder. It needs a POSIX
+# shell, openssl 1.1.1 or newer, sha256sum, sed, grep, cut, head, tail, tr, sort, uniq, wc, cmp, mktemp, rm, cat.
+set -u
+LC_ALL=C; export LC_ALL
+unset CDPATH ENV
+IFS=' 	
+'
+umask 077
+
+MAX_LINE_BYTES=1048576      # of a journal line
+MAX_ROW_BYTES=131072        # of a record without what is nested in it
+MAX_BRACKETS=10000          # in a record
+MAX_SAME=10                 # findings of one kind that are printed
+MAX_CERTIFICATES=64
+
+stop() { echo "verify.sh: $*" >&2; exit 2; }
+[ $# -ge 1 ] && [ $# -le 2 ] || stop "say: sh verify.sh ROOT.pem [PACKAGE-FOLDER]   (ROOT.pem from the department; - for none)"
+for tool in openssl sed grep cut head tail tr sort uniq wc cmp mktemp rm cat; do
+    command -v "$tool" > /dev/null || stop "the tool $tool is not installed here"
+done
+if command -v sha256sum > /dev/null; then hash() { hashed=$(sha256sum); printf '%s\n' "${hashed%% *}"; }
+else hash() { hashed=$(openssl dgst -sha256 -r); printf '%s\n' "${hashed%% *}"; }; fi
+if command -v base64 > /dev/null; then decode() { base64 -d; }
+else decode() { openssl base64 -d -A; }; fi
+root=$1
+if [ "$root" != - ]; then
+    case $root in /*) ;; *) root=$PWD/$root ;; esac
+    openssl x509 -in "$root" -noout 2> /dev/null || stop "there is no root certificate in PEM at $root"
+fi
+package=${2:-.}
+case $package in -*) package=./$package ;; esac
+work=$(mktemp -d "${TMPDIR:-/tmp}/verify.XXXXXX") || stop "no temporary folder can be made"
+case $work in /*) ;; *) work=$PWD/$work ;; esac
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' HUP INT TERM
+mkdir "$work/said" "$work/sum" "$work/certificate" "$work/checkpoints" "$work/sealed" "$work/opening" "$work/chain"
+cd "$package" 2> /dev/null || stop "there is no folder $package"
+[ -d journal ] || [ -f SHA256SUMS ] || stop "$package is no evidence package (a whole vault is for: bodycam verify)"
+tab=$(printf '\t')
+zeros=$(printf '%064d' 0)
+empty=$(hash < /dev/null)
+
+# --- What is found --------------------------------------------------------------------------------------------------
+
+failed= warned=             # aspects with a failure, with something that a person must judge
+first_integrity= first_origin= first_time= first_completeness=
+log_failed=                 # the log itself is wrong: then nothing that rests on it can hold
+
+aspect() {                  # of a code -> $aspect
+    case $1 in
+        TIME*) aspect=time ;;
+        CERT_* | ROOT_*) aspect=origin ;;
+        JOURNAL_MISSING | JOURNAL_FILE_MISSING | JOURNAL_UNFINISHED | JOURNAL_LEFTOVER | TORN_TAIL | RECORDS_LOST | \
+        RECORD_TYPE_UNKNOWN | RECORDING_MISSING | RECORDING_UNCLOSED | RECORDING_TOTALS | RECORDING_EMPTY | RECOVERED | \
+        GAP | FRAMES_MISSED | RUN_NOT_ENDED | PRE_EVENT_SHORT | MEDIA_TIME | SEGMENT_MISSING | FRAGMENT_COUNT | PACKAGE_INCOMPLETE | PACKAGE_VERSION | \
+        EXTRACT) aspect=completeness ;;
+        *) aspect=integrity ;;
+    esac
+}
+found() {                   # fail|warn|note, code, sentence
+    printf x >> "$work/said/$1-$2"
+    same=$(wc -c < "$work/said/$1-$2"); same=$((same))
+    if [ "$same" -le "$MAX_SAME" ]; then printf '%s %s  %s\n' "$1" "$2" "$3"
+    elif [ "$same" -eq $((MAX_SAME + 1)) ]; then printf '%s %s  There are more of this kind, which are not listed.\n' "$1" "$2"; fi
+    aspect "$2"
+    case $1 in
+        fail) failed="$failed $aspect"
+            case $2 in JOURNAL_* | SIGNATURE_* | RECORD_INVALID | TORN_*) log_failed=1 ;; esac ;;
+        warn) warned="$warned $aspect" ;;
+        *) return ;;
+    esac
+    case $aspect in
+        integrity) first_integrity=${first_integrity:-$3} ;;
+        origin) first_origin=${first_origin:-$3} ;;
+        time) first_time=${first_time:-$3} ;;
+        *) first_completeness=${first_completeness:-$3} ;;
+    esac
+}
+fail() { found fail "$1" "$2"; }
+warn() { found warn "$1" "$2"; }
+note() { found note "$1" "$2"; }
+printable() { printf %s "$1" | tr -c ' -~' '?' | cut -b 1-80; }
+progress() { if [ -t 2 ]; then printf '\r%s   ' "$1" >&2; fi; }
+plain() { [ -f "$1" ] && [ ! -L "$1" ]; }
+folder() { [ -d "$1" ] && [ ! -L "$1" ]; }
+bytes_of() { size=$(wc -c < "$1"); size=$((size)); }
+is_hash() { [ ${#1} -eq 64 ] && case $1 in *[!0-9a-f]*) false ;; esac; }
+is_number() { case $1 in '' | *[!0-9]* | 0?* | ???????????????????*) false ;; esac; }     # up to 18 digits: fits the shell
+seconds() { seconds=$(($1 / 90000)).$(printf %03d $(($1 % 90000 / 90))); }               # of 90 kHz ticks
+
+# --- A record without what is nested in it --------------------------------------------------------------------------
+# {"v":1,"a":"x[1]","b":[{"c":2}]} becomes {<v>:1,<a>:<x_1_>,<b>:~}: < and > stand around strings and nowhere else, so
+# that a field can be found without reading JSON. Escapes, brackets, < and > inside strings become _; no field that is
+# looked at here can hold one.
+cat > "$work/flatten.sed" <<'SED'
+y/<>/__/
+s/\\./_/g
+s/"\([^"]*\)"/<\1>/g
+:strings
+s/\(<[^<>]*\)[][{}]\([^<>]*>\)/\1_\2/g
+t strings
+:nested
+s/\[[^][{}]*\]/~/g
+s/\([:,[]\){[^][{}]*}/\1~/g
+t nested
+SED
+integer='-?(0|[1-9][0-9]*)'
+text='<[^<>]*>'
+row_form="^\\{<v>:1,<seq>:[1-9][0-9]*,<prev>:<[0-9a-f]{64}>,<type>:$text,<utc>:$text,<boottime_ns>:$integer,<boot_id>:$text,"
+row_form="$row_form<clock_source>:$text,<clock_uncertainty_ms>:(null|$integer)(,$text:($integer(\\.[0-9]+)?|true|false|null|~|$text))*\\}\$"
+line_form="^{[ -~]*}$tab\\(-\\|[A-Za-z0-9+/]*=\\{0,2\\}\\)\$"
+group='[A-Za-z0-9+/]'
+base64_form="^(-|($group{4})*($group{4}|$group{2}[AEIMQUYcgkosw048]=|$group[AQgw]==))\$"
+
+number() {                  # NAME -> $number, of $row
+    number=${row#*",<$1>:"}
+    [ "$number" != "$row" ] || return 1
+    number=${number%%[!0-9]*}
+    is_number "$number" && case ${row#*",<$1>:$number"} in ,* | '}'*) ;; *) return 1 ;; esac
+}
+string() {                  # NAME -> $string, of $row
+    string=${row#*",<$1>:<"}
+    [ "$string" != "$row" ] || return 1
+    string=${string%%">"*}
+}
+is_true() { case $row in *",<$1>:true"*) ;; *) false ;; esac; }
+sum() { string "$1" && is_hash "$string"; }
+
+# --- The package's files --------------------------------------------------------------------------------------------
+
+id= device=
+if plain PACKAGE.txt && [ "$(head -c 300 PACKAGE.txt | wc -l)" -eq 3 ]; then
+    { IFS= read -r version; IFS= read -r device; IFS= read -r id; } < PACKAGE.txt
+    device=${device#Device: } id=${id#Recording: }
+    case $id in *[!0-9a-f-]*) id= ;; ????????-????-????-????-????????????) ;; *) id= ;; esac
+    case $device in *[!A-Za-z0-9._-]*) id= ;; esac
+    printf 'Evidence-Package: 1\nDevice: %s\nRecording: %s\n' "$device" "$id" | cmp -s - PACKAGE.txt || {
+        case $version in
+            'Evidence-Package: 1') ;;
+            *) fail PACKAGE_VERSION "PACKAGE.txt does not say that this is an evidence package of version 1; this check knows no other." ;;
+        esac
+        id=
+    }
+fi
+[ -n "$id" ] || fail PACKAGE_INCOMPLETE "PACKAGE.txt is not there or does not say in its three lines which recording this is."
+echo "Evidence package of recording ${id:-?}, camera $(printable "${device:-?}")"
+
+: > "$work/present"
+look() {                    # every name in a folder, "" or "journal/" or "device/"
+    for path in "$1"* "$1".[!.]* "$1"..?*; do
+        [ -e "$path" ] || [ -L "$path" ] || continue
+        case $path in
+            journal | device) if folder "$path"; then continue; fi ;;
+            "$1".*.part) note FILE_UNKNOWN "$(printable "$path") is left over from an interrupted copy and is no part of it."; continue ;;
+        esac
+        case ${path#"$1"} in
+            [!A-Za-z0-9]* | *[!A-Za-z0-9._-]*) fail FILE_UNKNOWN "$(printable "$path") is a name that no package has." ;;
+            *) if folder "$path"; then fail FILE_UNKNOWN "$path is a folder that no package has."
+               else printf '%s\n' "$path" >> "$work/present"; fi ;;
+        esac
+    done
+}
+look ""
+for inner in journal device; do
+    if folder "$inner"; then look "$inner/"
+    elif [ -L "$inner" ] || [ -e "$inner" ]; then fail FOLDER_NOT_PLAIN "$inner is a link, or no folder: nothing behind it was looked at."
+    else fail PACKAGE_INCOMPLETE "There is no folder $inner in it."; fi
+done
+for name in PACKAGE.txt README.txt VERIFY.txt verify.sh support.json support.txt recording.json device/chain.pem; do
+    { [ "$name" != device/chain.pem ] || folder device; } && plain "$name" || fail PACKAGE_INCOMPLETE "$name is not there or not a plain file."
+done
+
+if ! plain SHA256SUMS; then
+    fail PACKAGE_INCOMPLETE "There is no SHA256SUMS, which is written last: copying the package was interrupted."
+else
+    bytes_of SHA256SUMS
+    [ "$size" -le 16777216 ] || stop "SHA256SUMS is larger than any real one"
+    : > "$work/listed"
+    if [ "$(tr -d '\012\040-\176' < SHA256SUMS | wc -c)" -ne 0 ]; then fail PACKAGE_SUM "SHA256SUMS holds bytes that are not text."
+    elif [ -n "$(tail -c 1 SHA256SUMS)" ]; then fail PACKAGE_SUM "SHA256SUMS does not end with a whole line."
+    else
+        sum_form='^[0-9a-f]{64}  [A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$'
+        bad=$(grep -n -v -E "$sum_form" SHA256SUMS | head -n 1 | cut -d : -f 1)
+        [ -z "$bad" ] || fail PACKAGE_SUM "Line $bad of SHA256SUMS is not a file's hash."
+        grep -E "$sum_form" SHA256SUMS > "$work/listed"
+    fi
+    cut -c 67- "$work/listed" | sort > "$work/names"
+    uniq -d "$work/names" > "$work/twice"
+    [ ! -s "$work/twice" ] || fail PACKAGE_SUM "SHA256SUMS lists $(head -n 1 "$work/twice") twice."
+    sort "$work/present" | uniq > "$work/there"
+    while IFS= read -r name; do
+        [ "$name" = SHA256SUMS ] || grep -q -x -F -e "$name" "$work/names" ||
+            fail FILE_UNKNOWN "$name is in the package but not in SHA256SUMS."
+    done < "$work/there"
+    while read -r wanted name; do
+        case $name in journal/* | device/*) ;; */*) fail PACKAGE_SUM "$name is in SHA256SUMS; no package has such a folder."; continue ;; esac
+        if ! grep -q -x -F -e "$name" "$work/there"; then
+            fail PACKAGE_SUM "$name is in SHA256SUMS but not in the package."
+        elif ! plain "$name"; then
+            fail PACKAGE_SUM "$name is not a plain file and was not opened."
+        else
+            progress "Hashing $name"
+            is=$(hash < "$name")
+            [ "$is" = "$wanted" ] || fail PACKAGE_SUM "$name is not the file that SHA256SUMS was made of."
+            case $name in */*) ;; *) bytes_of "$name"; echo "$size $is" > "$work/sum/$name" ;; esac
+        fi
+    done < "$work/listed"
+fi
+# What SHA256SUMS leaves out is hashed too: it is compared with the log all the same.
+for name in init.mp4 [0-9][0-9][0-9][0-9][0-9][0-9].m4s [0-9][0-9][0-9][0-9][0-9][0-9].m4s.age; do
+    if plain "$name" && [ ! -f "$work/sum/$name" ]; then bytes_of "$name"; echo "$size $(hash < "$name")" > "$work/sum/$name"; fi
+done
+
+# --- Certificates ---------------------------------------------------------------------------------------------------
+# Every certificate of every chain in device/ stands ready under its hash; the log says which one signs.
+
+number_of_certificates=0
+: > "$work/all.pem"
+for path in device/*.pem; do
+    folder device && plain "$path" && [ "$path" != device/root.pem ] || continue
+    bytes_of "$path"
+    if [ "$size" -gt 1048576 ]; then fail CERT_UNKNOWN "$(printable "$path") is larger than any chain."; continue; fi
+    inside= some=
+    while IFS= read -r line || [ -n "$line" ]; do
+        case $line in
+            '-----BEGIN CERTIFICATE-----') inside=1; : > "$work/one.pem" ;;
+        esac
+        [ -z "$inside" ] || printf '%s\n' "$line" >> "$work/one.pem"
+        case $line in '-----END CERTIFICATE-----') ;; *) continue ;; esac
+        [ -n "$inside" ] || continue
+        inside= some=1
+        number_of_certificates=$((number_of_certificates + 1))
+        if [ "$number_of_certificates" -gt "$MAX_CERTIFICATES" ]; then fail CERT_UNKNOWN "There are far more certificates than any chain has."; break; fi
+        if openssl x509 -in "$work/one.pem" -outform DER -out "$work/one.der" 2> /dev/null; then
+            openssl x509 -inform DER -in "$work/one.der" -out "$work/certificate/$(hash < "$work/one.der")"
+            cat "$work/one.pem" >> "$work/all.pem"
+        else
+            fail CERT_UNKNOWN "$(printable "$path") holds a certificate that cannot be read."
+        fi
+    done < "$path"
+    [ -n "$some" ] || fail CERT_UNKNOWN "$(printable "$path") holds no certificate."
+done
+
+# --- The log --------------------------------------------------------------------------------------------------------
+
+chain_line() {              # NAME: form of all lines of a journal file, in $work/lines; leaves $work/rows
+    [ "$(tr -d '\011\012\040-\176' < "$work/lines" | wc -c)" -eq 0 ] || { bad_line "it holds bytes that are not printable ASCII"; return 1; }
+    [ "$(cut -b "$((MAX_LINE_BYTES + 1))-" "$work/lines" | tr -d '\012' | wc -c)" -eq 0 ] || { bad_line "a line is longer than 1 MiB"; return 1; }
+    bad=$(grep -n -v "$line_form" "$work/lines" | head -n 1 | cut -d : -f 1)
+    [ -z "$bad" ] || { bad_line "line $bad is not JSON, a TAB and base64"; return 1; }
+    bad=$(cut -s -f 2 "$work/lines" | grep -n -v -E "$base64_form" | head -n 1 | cut -d : -f 1)
+    [ -z "$bad" ] || { bad_line "the signature column of line $bad is not base64 in its one form"; return 1; }
+    cut -s -f 1 "$work/lines" > "$work/json-lines"
+    [ "$(tr -d -c '][{}\012' < "$work/json-lines" | cut -b "$((MAX_BRACKETS + 1))-" | tr -d '\012' | wc -c)" -eq 0 ] ||
+        { bad_line "a record is nested or listed beyond any real one"; return 1; }
+    sed -f "$work/flatten.sed" "$work/json-lines" > "$work/rows"
+    bad=$(grep -n -v -E "$row_form" "$work/rows" | head -n 1 | cut -d : -f 1)
+    [ -z "$bad" ] || { bad_line "line $bad is not written as records of version 1 are"; return 1; }
+    [ "$(cut -b "$((MAX_ROW_BYTES + 1))-" "$work/rows" | tr -d '\012' | wc -c)" -eq 0 ] || { bad_line "a record holds more text than any real one"; return 1; }
+    bad=$(grep -n '[,{]\(<[^<>]*>:\).*,\1' "$work/rows" | head -n 1 | cut -d : -f 1)
+    [ -z "$bad" ] || { bad_line "line $bad has the same key twice"; return 1; }
+}
+bad_line() { fail JOURNAL_LINE_BAD "$name is not a journal: $1."; }
+
+open_row() {                # FILE -> $row, its first record, or fails
+    [ -f "$work/opening/$1" ] ||
+        head -n 1 "journal/$1" | head -c 8192 | cut -s -f 1 | tr -d '\000' | sed -f "$work/flatten.sed" | grep -E "$row_form" > "$work/opening/$1"
+    IFS= read -r row < "$work/opening/$1" && case $row in *",<type>:<journal-open>,"*) ;; *) false ;; esac
+}
+
+records=0 first_seq= head= expected_seq= pending=0 pending_from= certificate= certificate_sha256= device_id=
+introduced= recipients= enrolled= timestamps=0 unknown_types= lost= signed=0 covered_by_later=0 others= boot= boottime=0
+: > "$work/mine"
+: > "$work/hashes"
+: > "$work/keys"
+: > "$work/certificates-used"
+
+journal_file() {            # NAME NEXT
+    name=$1
+    bytes_of "journal/$name"
+    keep=$size
+    if [ -n "$2" ]; then
+        if ! open_row "$2" || ! string prev_file || ! number prev_file_bytes; then bad_line "the next file, $2, does not say how it ends"; head=; return; fi
+        [ $((1${2%.journal} - 1${name%.journal})) -eq 1 ] && [ "$string" = "$name" ] || {
+            fail JOURNAL_FILE_MISSING "The journal file $2 does not follow on $name."; head=; }
+        keep=$number
+        if [ "$keep" -gt "$size" ]; then
+            fail JOURNAL_FILE_MISSING "The journal file $name has $size bytes; $keep belong to the chain, as $2 says."; keep=$size
+        fi
+        tail -c "+$((keep + 1))" "journal/$name" > "$work/torn"
+        torn=$((size - keep))
+        if is_true torn_exact; then
+            if ! sum torn_sha256 || ! number torn_bytes || [ "$torn" -ne "$number" ] || [ "$(hash < "$work/torn")" != "$string" ]; then
+                fail TORN_TAIL_MISMATCH "What follows the records of $name is not what $2 names."
+            elif tr -c '\011\012\040-\176' '?' < "$work/torn" | grep -q '^{"v":1,"seq":[0-9]*,"prev":"[0-9a-f]\{64\}",.*}'"$tab"'[-A-Za-z0-9+/=]*$'; then
+                warn TORN_TAIL_RECORDS "The $torn bytes that $2 declares torn at the end of $name hold whole records behind a damaged one: a torn write can do that, and so can someone who damaged the file."
+            elif [ "$torn" -gt 0 ]; then note TORN_TAIL "$name ends in an interrupted line of $torn bytes, as $2 says."; fi
+        elif [ "$torn" -gt 0 ]; then note TORN_TAIL "$name ends in $torn bytes outside the chain, left by a failed write, as $2 says."; fi
+    fi
+    head -c "$keep" "journal/$name" > "$work/lines"
+    unfinished=
+    if [ ! -s "$work/lines" ] || [ -n "$(tail -c 1 "$work/lines" | tr '\000' x)" ]; then
+        bad_line "its records do not end with a whole line"; unfinished=1
+        sed '$d' "$work/lines" > "$work/whole"; cat "$work/whole" > "$work/lines"
+    fi
+    chain_line || { head=; return; }
+    line=0
+    while IFS=$tab read -r json signature <&3 && IFS= read -r row <&4; do
+        line=$((line + 1))
+        one_record
+    done 3< "$work/lines" 4< "$work/rows"
+    [ -z "$unfinished" ] || head=
+}
+
+one_record() {              # $json $signature $row $name $line
+    rest=${row#"{<v>:1,<seq>:"}; seq=${rest%%,*}
+    rest=${rest#*",<prev>:<"}; prev=${rest%%">"*}
+    rest=${rest#*",<type>:<"}; type=${rest%%">"*}
+    is_number "$seq" || { bad_line "line $line has a number that no record has"; head=; return; }
+    printf %s "$json" > "$work/json"
+    if [ -n "$head" ]; then
+        broken=
+        if [ "$seq" -ne "$expected_seq" ]; then
+            fail JOURNAL_SEQ "$name line $line: record $seq follows on record $((expected_seq - 1)): records were removed, added or moved."; broken=1
+        elif [ "$prev" != "$head" ]; then
+            fail JOURNAL_CHAIN_BROKEN "$name line $line: record $seq does not hold the hash of record $((seq - 1)): one of them was changed."; broken=1
+        fi
+    elif [ "$records" -gt 0 ]; then broken=1     # something before it could not be read
+    else broken=; first_seq=$seq; fi
+    if [ -n "$broken" ] && [ "$pending" -gt 0 ]; then
+        fail SIGNATURE_UNCOVERED "$pending record(s) before $name line $line have no valid signature, and the chain that would cover them is broken there."
+        pending=0
+    fi
+    records=$((records + 1)); expected_seq=$((seq + 1)); head=$(hash < "$work/json")
+    echo "$seq $head" >> "$work/hashes"
+    if [ "$line" -eq 1 ]; then opening; elif [ "$type" = journal-open ]; then
+        fail JOURNAL_LINE_BAD "$name line $line: a journal-open record stands in the middle of a file."; fi
+    if [ "$signature" != - ] && [ -n "$certificate" ]; then
+        printf %s "$signature" | decode > "$work/p7s" 2> /dev/null
+        # -noverify: only whether this certificate's key signed; where the certificate leads to is judged once, below.
+        if openssl cms -verify -noverify -binary -nointern -inform DER -in "$work/p7s" -content "$work/json" \
+            -certfile "$certificate" -out /dev/null 2> /dev/null; then
+            signed=$((signed + 1)); covered_by_later=$((covered_by_later + pending)); pending=0
+            utc_seen
+            # What is said of the next certificate counts only when this key signed it.
+            if [ "$type" = certificate-changed ]; then
+                if sum certificate_sha256; then introduced=$string; else fail RECORD_INVALID "Record $seq: it names no certificate."; fi
+            fi
+        else
+            fail SIGNATURE_BAD "$name line $line: the signature does not fit record $seq."
+            pending=$((pending + 1))
+        fi
+    else pending=$((pending + 1)); fi
+    [ "$pending" -ne 1 ] || pending_from=$records
+    if [ $((records % 100)) -eq 0 ]; then progress "Checking the log: $records records"; fi
+
+    if string boot_id && number boottime_ns; then
+        if [ "$type" != journal-open ]; then
+            if [ "$string" = "$boot" ] && [ "$number" -lt "$boottime" ]; then
+                warn TIME_BACKWARDS "$name line $line: the boot clock goes back; no working camera writes that."; fi
+            boot=$string boottime=$number
+        fi
+    else fail RECORD_INVALID "Record $seq: its boottime_ns is no time."; fi
+    case $type in
+        journal-open | boot | config | clock | ready | trigger | trigger-pending | recording-open | checkpoint | segment | gap | \
+        marker | stop | recording-close | fault | fault-cleared | offload | shutdown | self-test | sound-missing | \
+        trigger-dropped | certificate-changed) ;;
+        encryption) enrolment ;;
+        records-lost) warn RECORDS_LOST "$name line $line: the camera says that some records could not be kept before this one." ;;
+        # What a token proves is not judged here, but that it stands behind the record it names is.
+        timestamp)
+            timestamps=$((timestamps + 1))
+            if number head_seq && stamped=$number && sum head_sha256; then
+                grep -q -x -e "$stamped $string" "$work/hashes" ||
+                    fail TIMESTAMP_REPLAYED "$name line $line: record $stamped does not have the hash that the timestamp in record $seq names."
+            else fail RECORD_INVALID "Record $seq: it does not say what was stamped."; fi ;;
+        *) unknown_types=$((unknown_types + 1)) ;;
+    esac
+    case $type in checkpoint | segment) if [ -n "$enrolled" ] && string file; then
+        case $string in
+            *.age) [ -n "$recipients" ] || fail RECORD_INVALID "Record $seq: its file is encrypted, though the camera was not enrolled to encrypt." ;;
+            *) [ -z "$recipients" ] || fail RECORD_INVALID "Record $seq: its file is not encrypted, though the camera was enrolled to encrypt." ;;
+        esac
+    fi ;; esac
+    case $row in
+        *",<recording_id>:<$id>"*) [ "$type" = offload ] || printf '%s %s %s %s\n' "$records" "$seq" "$type" "$row" >> "$work/mine" ;;
+        *",<recording_id>:"*) others=1 ;;
+    esac
+}
+
+enrolment() {               # to whom the camera encrypts from here on
+    case $row in *",<recipients>:~"*) ;; *) fail RECORD_INVALID "Record $seq: its recipients are no list."; return ;; esac
+    string reason && case $string in first | unchanged | re-enrolled) ;; *) false ;; esac || {
+        fail RECORD_INVALID "Record $seq: its reason is not one there is."; return; }
+    old=$recipients
+    recipients=$(printf '%s\n' "$json" | sed -n 's/^.*,"recipients":\[\([^][]*\)\].*$/\1/p' | tr ',' '\012' | sort | uniq)
+    if [ -z "$enrolled" ] || [ "$recipients" = "$old" ]; then enrolled=1
+    elif [ "$string" = re-enrolled ]; then
+        warn ENCRYPTION_CHANGED "$name line $line: the camera was re-enrolled: from record $seq on it encrypts to other keys, or no longer."
+    elif [ -n "$old" ] || [ "$string" != first ]; then
+        fail RECORD_INVALID "Record $seq: it names other recipients than the one before it, and is no re-enrolment."
+    fi
+}
+
+opening() {                 # the first record of a file says under which certificate it is signed
+    if [ "$type" != journal-open ] || ! string file; then
+        fail JOURNAL_LINE_BAD "$name does not begin with a journal-open record."; certificate=; return
+    fi
+    [ "$string" = "$name" ] || fail JOURNAL_FILE_MISSING "The journal file $name says in its first record that it is another."
+    if [ "$records" -eq 1 ]; then
+        string reason
+        case $string in first | started | recovered) ;; *)
+            fail JOURNAL_FILE_MISSING "The journal file $name begins in the middle of a run; an extract begins where the camera started." ;;
+        esac
+    fi
+    if string key; then grep -q -x -F -e "$string" "$work/keys" || printf '%s\n' "$string" >> "$work/keys"; fi
+    if ! string device_id || ! sum certificate_sha256; then fail RECORD_INVALID "Record $seq: it does not say whose it is."; certificate=; return; fi
+    before=
+    [ "$string" = "$certificate_sha256" ] || before=$certificate
+    certificate_sha256=$string
+    string device_id
+    [ "$string" = "$device_id" ] || [ -z "$device_id" ] || warn CERT_CHANGED "From $name on the camera calls itself by another name."
+    device_id=$string
+    certificate=$work/certificate/$certificate_sha256
+    if [ ! -f "$certificate" ]; then
+        certificate=
+        fail CERT_UNKNOWN "$name names the certificate $certificate_sha256, which is not in device/; its signatures cannot be checked."
+    else
+        grep -q -x "$certificate_sha256" "$work/certificates-used" || echo "$certificate_sha256" >> "$work/certificates-used"
+        if [ -z "$before" ]; then :
+        elif [ "$introduced" = "$certificate_sha256" ]; then
+            note CERT_CHANGED "From $name on another certificate signs; the key before introduced it."
+        elif [ "$(openssl x509 -in "$before" -noout -pubkey)" = "$(openssl x509 -in "$certificate" -noout -pubkey)" ]; then
+            note CERT_CHANGED "From $name on another certificate signs; it is for the same key."
+        else
+            warn CERT_NOT_INTRODUCED "From $name on another key signs, and no record that the key before signed introduces it: only its issuer says that it is the same camera. Ask the department when and why this camera was given another key."
+        fi
+    fi
+    introduced=
+}
+
+utc_seen() {                # first and last claimed time of what was signed under each certificate, as YYYYMMDDhhmmss
+    string utc
+    case $string in
+        [0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]Z) ;;
+        *) fail RECORD_INVALID "Record $seq: its utc is no time."; return ;;
+    esac
+    date=${string%T*} clock=${string#*T}; clock=${clock%.*}
+    year=${date%%-*} day=${date##*-} month=${date#*-}; month=${month%-*}
+    minutes=${clock#*:}
+    stamp=$year$month$day${clock%%:*}${minutes%:*}${minutes#*:}
+    if [ ! -f "$work/chain/$certificate_sha256" ]; then echo "$stamp" > "$work/chain/$certificate_sha256"
+    else echo "$stamp" >> "$work/chain/$certificate_sha256"; fi
+}
+
+set --
+for path in journal/*; do
+    folder journal && plain "$path" || continue
+    case ${path#journal/} in
+        [0-9][0-9][0-9][0-9][0-9][0-9].journal) set -- "$@" "${path#journal/}" ;;
+        *) warn FILE_UNKNOWN "$(printable "$path") is not a journal file; nothing in it was looked at." ;;
+    esac
+done
+[ $# -gt 0 ] || fail JOURNAL_MISSING "There is no journal, so nothing vouches for any of these files."
+while [ $# -gt 0 ]; do
+    journal_file "$1" "${2:-}"
+    shift
+done
+[ "$covered_by_later" -eq 0 ] || note SIGNATURE_PENDING "$covered_by_later record(s) were written without a signature of their own because the signer was busy; signed records after them cover them."
+[ "$timestamps" -eq 0 ] || note TIMESTAMP_UNCHECKED "$timestamps timestamp(s) of an authority stand in the log and were not judged here; bodycam verify does with --tsa-root TSA.pem, and docs/examiner.md says how to do it by hand."
+[ -z "$unknown_types" ] || note RECORD_TYPE_UNKNOWN "There are $unknown_types record(s) of types that this check does not know; their signatures and chain were checked, their content was not."
+if [ "$records" -gt 0 ]; then
+    note EXTRACT "The package holds records $first_seq to $((expected_seq - 1)) of the camera's log${others:+, which also name other recordings}; what the camera did before and after is not proved by it."
+fi
+
+# --- Whose certificate ----------------------------------------------------------------------------------------------
+
+month_number() {            # Jan -> 01
+    case $1 in Jan) m=01 ;; Feb) m=02 ;; Mar) m=03 ;; Apr) m=04 ;; May) m=05 ;; Jun) m=06 ;; Jul) m=07 ;; Aug) m=08 ;; Sep) m=09 ;; Oct) m=10 ;; Nov) m=11 ;; *) m=12 ;; esac
+}
+as_stamp() {                # "Jan  1 00:00:00 2026 GMT" -> $stamp
+    month_number "${1%% *}"
+    # shellcheck disable=SC2086  # split into words on purpose; openssl wrote them
+    set -- $1
+    case $2 in ?) d=0$2 ;; *) d=$2 ;; esac
+    stamp=$4$m$d$(printf %s "$3" | tr -d :)
+}
+# The authorities that this computer trusts for other purposes are kept out of it; older versions know no store of them.
+no_store=
+if openssl verify -help 2>&1 | grep -q no-CAstore; then no_store=-no-CAstore; fi
+trusted=$root
+if [ "$root" = - ]; then
+    trusted=
+    if folder device && plain device/root.pem; then
+        note ROOT_FROM_EVIDENCE "The root certificate was taken from the evidence itself, where anyone could have put it; get the department's own."
+        trusted=device/root.pem
+    else warn ROOT_ABSENT "There is no root certificate, so nothing says whose camera this is; get the department's."; fi
+fi
+while IFS= read -r sha256; do
+    path=$work/certificate/$sha256
+    if [ -n "$trusted" ]; then
+        # Whether it had expired is judged against the records' times, not against today.
+        openssl verify -no_check_time -purpose smimesign -no-CApath ${no_store:+"$no_store"} -CAfile "$trusted" -untrusted "$work/all.pem" "$path" > /dev/null 2> "$work/why" ||
+            fail CERT_CHAIN "The certificate with SHA-256 $sha256 does not lead to the root certificate or is unfit: $(printable "$(head -n 2 "$work/why" | tail -n 1)")."
+    fi
+    common_name=$(openssl x509 -in "$path" -noout -subject -nameopt multiline 2> /dev/null | sed -n 's/^ *commonName *= //p' | head -n 1)
+    [ "$common_name" = "$device_id" ] || warn CERT_NAME "The log names another camera than the certificate, which is for $(printable "$common_name")."
+    as_stamp "$(openssl x509 -in "$path" -noout -startdate | cut -d = -f 2)"; begin=$stamp
+    as_stamp "$(openssl x509 -in "$path" -noout -enddate | cut -d = -f 2)"; end=$stamp
+    if [ -f "$work/chain/$sha256" ]; then
+        first=$(sort "$work/chain/$sha256" | head -n 1) last=$(sort "$work/chain/$sha256" | tail -n 1)
+        [ "$first" -ge "$begin" ] || warn TIME_OUTSIDE_CERTIFICATE "Records claim times before their certificate became valid: the camera's clock was wrong then, or the certificate's maker's."
+        [ "$last" -le "$end" ] || fail TIME_OUTSIDE_CERTIFICATE "Records claim times after their certificate expired."
+    fi
+done < "$work/certificates-used"
+
+# --- The recording's records against each other ---------------------------------------------------------------------
+
+: > "$work/expected"
+triggered= opened= closed= recovered= stop_reason= clock_source= clock_uncertainty= opened_utc= markers=0
+fragment=0 end_media=0 gap_before= all_segments=0 all_fragments=0 all_frames=0 all_bytes=0 all_gaps=0 all_end=0
+open_files=0 cp_file= cp_bytes=0 cp_plain=0 first_mine= last_mine=0 encrypted_segments=0 sealed=
+
+cannot_be() { fail RECORD_INVALID "Record $seq ($type) cannot be right: $1."; }
+segment_file() {            # -> $string, a name that leads nowhere else
+    string file || { cannot_be "it names no file"; return 1; }
+    case $string in
+        [0-9][0-9][0-9][0-9][0-9][0-9].m4s | [0-9][0-9][0-9][0-9][0-9][0-9].m4s.age) ;;
+        *) fail FILE_NAME "Record $seq ($type) names a file as no segment is named; it was not opened."; return 1 ;;
+    esac
+    [ ! -f "$work/sealed/$string" ] || { cannot_be "it is about $string, which was sealed before"; return 1; }
+    file=$string
+}
+is_encrypted() { case $file in *.age) ;; *) false ;; esac; }
+plain_said() {              # -> $plain_bytes $plain_sum: what an encrypted file opens to, which nobody can see without a key
+    number plain_bytes && plain_bytes=$number && sum plain_sha256 && plain_sum=$string || { cannot_be "it does not say what it opens to"; false; }
+}
+init_file() {
+    string init_file && [ "$string" = init.mp4 ] || { fail FILE_NAME "Record $seq ($type) names another init_file than init.mp4; it was not opened."; return; }
+    number init_bytes && sum init_sha256 || { cannot_be "it does not vouch for init.mp4"; return; }
+    echo "init.mp4 $number $string init 0 $empty" >> "$work/expected"
+}
+on_trigger() { [ -z "$triggered" ] || cannot_be "its recording was triggered before"; triggered=1; }
+on_open() {
+    [ -z "$opened" ] || { cannot_be "its recording was opened before"; return; }
+    opened=1
+    string utc; opened_utc=$string
+    string clock_source; clock_source=$string
+    if number clock_uncertainty_ms; then clock_uncertainty=$number; fi
+    [ "$clock_source" = ntp ] || note TIME_UNSYNCHRONISED "Its wall time comes from a clock that the camera calls \"$clock_source\"."
+    number configured_pre_event_ms || { cannot_be "it has no configured_pre_event_ms"; return; }
+    configured=$number
+    number actual_pre_event_ms || { cannot_be "it has no actual_pre_event_ms"; return; }
+    if [ "$number" -lt "$configured" ]; then
+        if string pre_event_short_reason; then note PRE_EVENT_SHORT "It begins $number ms before its trigger; $configured ms were configured (reason given: $string)."
+        else warn PRE_EVENT_SHORT "It begins $number ms before its trigger; $configured ms were configured, and no reason is given."; fi
+    fi
+    if string sealed; then sealed=1; fi
+    init_file
+}
+on_checkpoint() {
+    segment_file || return
+    [ -n "$opened" ] || { cannot_be "its recording was not opened before"; return; }
+    number fragment && this=$number && number bytes && bytes=$number && number first_media_90k && begin=$number &&
+        number end_media_90k && end=$number && number frames && frames=$number && number audio_frames && audio=$number &&
+        sum sha256 && sha256=$string || { cannot_be "a field of it is absent or not what it must be"; return; }
+    plain_bytes=0 plain_sum=-
+    if is_encrypted; then plain_said || return; fi
+    if [ "$file" != "$cp_file" ]; then
+        cp_file=$file cp_bytes=0 cp_plain=0
+        if [ -f "$work/checkpoints/$file" ]; then read -r _ cp_bytes _ _ _ _ _ cp_plain _ <<CHECKPOINT
+$(tail -n 1 "$work/checkpoints/$file")
+CHECKPOINT
+        else open_files=$((open_files + 1)); fi
+    fi
+    [ "$bytes" -gt "$cp_bytes" ] && { ! is_encrypted || [ "$plain_bytes" -gt "$cp_plain" ]; } || { cannot_be "its bytes do not go on behind those before"; return; }
+    [ "$this" -eq $((fragment + 1)) ] || fail FRAGMENT_COUNT "Record $seq: fragment $this follows on fragment $fragment."
+    if [ "$end" -le "$begin" ] || [ "$begin" -lt "$end_media" ] || { [ "$begin" -gt "$end_media" ] && [ -z "$gap_before" ]; }; then
+        seconds "$begin"
+        fail MEDIA_TIME "Record $seq: fragment $this begins at $seconds s, not where the one before it ended, and no gap record says why."
+    fi
+    printf '%s %s %s %s %s %s %s %s %s\n' "$this" "$bytes" "$sha256" "$begin" "$end" "$frames" "$audio" "$plain_bytes" "$plain_sum" >> "$work/checkpoints/$file"
+    cp_bytes=$bytes cp_plain=$plain_bytes fragment=$this end_media=$end gap_before=
+}
+on_segment() {
+    segment_file || return
+    string state && state=$string && number bytes && bytes=$number && sum sha256 && sha256=$string || { cannot_be "a field of it is absent or not what it must be"; return; }
+    : > "$work/sealed/$file"
+    if is_encrypted; then encrypted_segments=$((encrypted_segments + 1)); fi
+    last_plain=0 last_plain_sum=$empty
+    count=0 cp_last=0 cp_sum=$empty cp_first= cp_end= cp_frames=0 cp_audio=0
+    if [ -f "$work/checkpoints/$file" ]; then
+        open_files=$((open_files - 1))
+        while read -r _ b s m e f a p q; do
+            count=$((count + 1)) cp_last=$b cp_sum=$s cp_first=${cp_first:-$m} cp_end=$e
+            cp_frames=$((cp_frames + f)) cp_audio=$((cp_audio + a)) last_plain=$p last_plain_sum=$q
+        done < "$work/checkpoints/$file"
+    fi
+    cp_file=
+    all_segments=$((all_segments + 1)) all_bytes=$((all_bytes + bytes))
+    checkpointed=$bytes checkpointed_sum=$sha256
+    case $state in
+        missing) fail SEGMENT_MISSING "$file was gone when the camera started again, though $count fragments of it had been signed."; return ;;
+        whole | torn | recovered) ;;
+        *) cannot_be "its state is not one there is"; return ;;
+    esac
+    number fragments && fragments=$number && number frames && frames=$number && number audio_frames && audio=$number || { cannot_be "a count of it is absent"; return; }
+    said="$bytes $sha256"
+    if is_encrypted; then
+        plain_said || return
+        # Where nothing followed after all, a box and the mark of the end stand behind the last checkpoint.
+        if [ "$state" = whole ] && [ "$count" -gt 0 ] && [ "$bytes" -gt "$cp_last" ]; then said="$cp_last $cp_sum"
+        elif [ "$plain_bytes $plain_sum" != "$last_plain $last_plain_sum" ]; then
+            fail FRAGMENT_COUNT "The record of $file says that it opens to other bytes than its checkpoints do."
+        fi
+    fi
+    first= end=
+    if number first_media_90k; then first=$number; fi
+    if number end_media_90k; then end=$number; fi
+    all_fragments=$((all_fragments + fragments)) all_frames=$((all_frames + frames))
+    [ "${end:-0}" -le "$all_end" ] || all_end=$end
+    if [ "$state" = recovered ]; then
+        number checkpointed_bytes && checkpointed=$number && sum checkpointed_sha256 && checkpointed_sum=$string || { cannot_be "it does not say what was signed of it"; return; }
+        [ "$checkpointed $checkpointed_sum" = "$cp_last $cp_sum" ] || fail FRAGMENT_COUNT "The record of $file names another last checkpoint than there is."
+        is_true checkpoint_intact || fail CHECKPOINT_HASH "When the camera started again, the signed $checkpointed bytes of $file were no longer what was signed."
+        [ "$bytes" -le "$checkpointed" ] || note UNSIGNED_BYTES "The last $((bytes - checkpointed)) bytes of $file lie behind its last checkpoint: they were signed only when the camera started again, as it found them."
+        [ "${end:-0}" -le "$end_media" ] || end_media=$end
+    elif [ "$said $fragments $first $end $frames $audio" != "$cp_last $cp_sum $count $cp_first $cp_end $cp_frames $cp_audio" ]; then
+        fail FRAGMENT_COUNT "The record of $file does not say what its checkpoints add up to."
+    fi
+    echo "$file $bytes $sha256 $state $checkpointed $checkpointed_sum" >> "$work/expected"
+}
+on_gap() {
+    all_gaps=$((all_gaps + 1)) gap_before=1
+    number frames || { cannot_be "it does not say how many frames"; return; }
+    note GAP "The camera could not keep $number frames and says so."
+}
+on_close() {
+    closed=1
+    if is_true recovered; then
+        recovered=1
+        case $row in *",<init_file>:<"*) init_file ;; esac
+        note RECOVERED "The recording was cut off and was sealed as it lay when the camera started again."
+    fi
+    totals=
+    for part in segments fragments frames bytes end_media_90k gaps; do
+        number "$part" || { cannot_be "it has no $part"; return; }
+        totals="$totals $number"
+    done
+    [ "$totals" = " $all_segments $all_fragments $all_frames $all_bytes $all_end $all_gaps" ] && [ "$open_files" -eq 0 ] ||
+        fail RECORDING_TOTALS "Its closing record does not say what its segment records add up to."
+    if [ -z "$recovered" ]; then
+        number missed_frames || { cannot_be "it has no missed_frames"; return; }
+        [ "$number" -eq 0 ] || warn FRAMES_MISSED "$number frames are missing in its picture: the camera or the encoder did not keep up, and says so."
+    fi
+    [ -n "$recovered" ] || [ "$all_fragments" -gt 0 ] || note RECORDING_EMPTY "It was stopped before anything of it was on flash."
+}
+while IFS=' ' read -r ordinal seq type row; do
+    first_mine=${first_mine:-$ordinal}
+    case $type in trigger | recording-open | checkpoint | segment | gap | marker | stop | recording-close) ;; *) continue ;; esac
+    if [ -n "$closed" ]; then cannot_be "it follows on the record that closed its recording"; continue; fi
+    last_mine=$ordinal
+    case $type in
+        trigger) on_trigger ;;
+        recording-open) on_open ;;
+        checkpoint) on_checkpoint ;;
+        segment) on_segment ;;
+        gap) on_gap ;;
+        marker) markers=$((markers + 1)) ;;
+        stop) if string reason; then stop_reason=$string; fi ;;
+        recording-close) on_close ;;
+    esac
+done < "$work/mine"
+if [ -z "$first_mine" ]; then fail PACKAGE_INCOMPLETE "The log does not hold the records of the recording that this package says it is."
+else
+    [ -n "$triggered" ] || { [ -z "$opened" ] && [ -n "$recovered" ]; } || fail PACKAGE_INCOMPLETE "Its records do not begin with its trigger."
+    [ -n "$closed" ] || fail RECORDING_UNCLOSED "It is not closed: nothing says where it ends."
+fi
+if [ "$encrypted_segments" -gt 0 ] || [ -n "$sealed" ]; then
+    note NOT_DECRYPTED "$encrypted_segments encrypted segment(s) were checked as they are. What they hold was not looked into; whoever has the evidence system's key can, with: bodycam verify --identity KEY.txt."
+fi
+if [ "$pending" -gt 0 ]; then
+    warn SIGNATURE_UNCOVERED "The last $pending record(s) have no valid signature, nor a signed record after them."
+    if [ "$last_mine" -ge "$pending_from" ]; then fail SIGNATURE_UNCOVERED "No signature covers the recording's records to the end."; fi
+fi
+
+# --- The media against the log --------------------------------------------------------------------------------------
+
+where_changed() {           # FILE: the first fragment whose running hash is not the signed one
+    [ -f "$work/checkpoints/$1" ] || return
+    from=0
+    while read -r f b s begin_90k end_90k _; do
+        if [ "$(head -c "$b" "$1" | hash)" != "$s" ]; then
+            seconds "$begin_90k"; at=$seconds; seconds "$end_90k"
+            fail CHECKPOINT_HASH "$1 was changed between bytes $from and $b, that is at $at to $seconds s of the recording (fragment $f)."
+            return
+        fi
+        from=$b
+    done < "$work/checkpoints/$1"
+}
+while read -r file bytes sha256 state checkpointed checkpointed_sum; do
+    [ "$bytes" -gt 0 ] || [ -f "$work/sum/$file" ] || continue
+    code=SEGMENT_HASH gone=SEGMENT_MISSING longer=SEGMENT_SIZE
+    if [ "$state" = init ]; then code=INIT_HASH gone=INIT_HASH longer=INIT_HASH; fi
+    if [ ! -f "$work/sum/$file" ]; then fail "$gone" "$file is gone or not a plain file; $bytes bytes of it were signed."; continue; fi
+    read -r size is < "$work/sum/$file"
+    if [ "$size" -ne "$bytes" ]; then
+        fail "$longer" "$file has $size bytes; its record says $bytes."
+        [ "$state" = init ] || [ "$size" -gt "$bytes" ] || continue
+        is=$(head -c "$bytes" "$file" | hash)
+    fi
+    if [ "$is" != "$sha256" ]; then
+        [ "$state" = init ] || where_changed "$file"
+        fail "$code" "The $bytes bytes of $file are not those that were signed."
+    elif [ "$state" = recovered ] && [ "$(head -c "$checkpointed" "$file" | hash)" != "$checkpointed_sum" ]; then where_changed "$file"; fi
+done < "$work/expected"
+while IFS= read -r name; do
+    case $name in
+        */* | SHA256SUMS | PACKAGE.txt | README.txt | VERIFY.txt | verify.sh | support.json | support.txt | recording.json) continue ;;
+    esac
+    grep -q -e "^$name " "$work/expected" || fail FILE_UNKNOWN "No record names $name: it does not belong here."
+done < "$work/present"
+
+# --- What it comes to -----------------------------------------------------------------------------------------------
+
+progress ""
+if [ -t 2 ]; then echo >&2; fi
+has() { case $1 in *" $2"*) ;; *) false ;; esac; }
+verdict() { printf '%-13s %-8s %s\n' "$1" "$2" "$3"; }
+log_wrong="The log itself is not what the camera signed, and this rests on it."
+echo
+printf 'Camera        %s\n' "$(printable "${device_id:-?}")"
+while IFS= read -r sha256; do
+    printf 'Certificate   %s\n' "$(printable "$(openssl x509 -in "$work/certificate/$sha256" -noout -subject)")"
+    printf '              SHA-256 %s (compare it with what the department says)\n' "$sha256"
+done < "$work/certificates-used"
+[ -s "$work/keys" ] || echo '?' > "$work/keys"
+while IFS= read -r key; do printf 'Key           %s\n' "$(printable "$key")"; done < "$work/keys"
+seconds "$end_media"
+printf 'Recording     %s\n              %s s, %s frames, %s bytes of video; opened %s by the camera'"'"'s clock\n' "${id:-?}" "$seconds" "$all_frames" "$all_bytes" "${opened_utc:-?}"
+printf 'Log           records %s to %s; SHA-256 of the last: %s\n\n' "${first_seq:-?}" "$((${expected_seq:-1} - 1))" "${head:-?}"
+
+if has "$failed" integrity; then verdict INTEGRITY fails "$first_integrity"
+elif [ "$signed" -eq 0 ]; then verdict INTEGRITY fails "There is no valid signature in it."; failed="$failed integrity"
+elif has "$warned" integrity; then verdict INTEGRITY limited "$first_integrity"
+else verdict INTEGRITY holds "Every record and every byte of video is what the key of the certificate above signed."; fi
+
+if has "$failed" origin; then verdict ORIGIN fails "$first_origin"
+elif [ -n "$log_failed" ]; then verdict ORIGIN open "$log_wrong"
+elif [ "$root" = - ]; then verdict ORIGIN open "No root certificate of the department was given."
+elif has "$warned" origin; then verdict ORIGIN limited "$first_origin"
+else verdict ORIGIN holds "The certificate that signed leads to the root certificate that you gave."; fi
+
+if has "$failed" time; then verdict TIME fails "$first_time"
+elif [ -n "$log_failed" ]; then verdict TIME open "$log_wrong"
+elif has "$warned" time; then verdict TIME limited "$first_time"
+elif [ "$timestamps" -gt 0 ]; then verdict TIME open "The times are the camera's claim; $timestamps timestamp(s) of an authority stand in the log and were not judged here."
+else verdict TIME open "The times are the camera's claim (clock: ${clock_source:-?}${clock_uncertainty:+, within $clock_uncertainty ms as it says}); no timestamp of an authority bounds them."; fi
+
+if has "$failed" completeness; then verdict COMPLETENESS fails "$first_completeness"
+elif [ -n "$log_failed" ]; then verdict COMPLETENESS open "$log_wrong"
+elif has "$warned" completeness; then verdict COMPLETENESS limited "$first_completeness"
+elif [ -n "$recovered" ]; then verdict COMPLETENESS limited "It was cut off; what was on flash then is all here."
+elif [ "$all_gaps" -gt 0 ]; then verdict COMPLETENESS limited "The camera could not keep some frames and says so in $all_gaps place(s); all else is here."
+else verdict COMPLETENESS holds "All $fragment fragments from the first to the last are here, and no record is missing between trigger and close."; fi
+echo
+if [ -n "$failed" ]; then echo "RESULT: this package does NOT verify; what is wrong is marked with fail."; exit 1; fi
+echo "RESULT: nothing refutes this package. Read VERIFY.txt for what that proves and what not."

@@ -1,0 +1,107 @@
+"""docs/examiner.md as printed, on evidence packages."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from agent.verify.kit_files import verify_script
+from tests.support.packages import offloaded
+from tests.support.vault_builder import VaultBuilder
+from tests.unit.trust.test_examiner_page import PAGE, script
+from tests.unit.verify.tampering import edit_lines, flip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The last of several runs, so that its extract begins in the middle of the journal; with a torn segment."""
+    folder = tmp_path_factory.mktemp("page")
+    vault = VaultBuilder(folder / "vault", rotate_bytes=6000)
+    vault.record(2)
+    vault.restart()
+    running = vault.begin()
+    vault.feed(running, 2)
+    vault.filesystem.fail_next_sync_of = ".m4s"
+    vault.feed(running, 1)
+    vault.retry()
+    vault.feed(running, 4)
+    return offloaded_one(vault, folder, vault.stop(running))
+
+
+def offloaded_one(vault: VaultBuilder, folder: Path, recording_id: str) -> Path:
+    return offloaded(vault, folder)[recording_id]
+
+
+@pytest.fixture
+def package(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path / made.name)
+    shutil.copy(made.parents[2] / "root.pem", tmp_path)
+    for name in ("check-journal.sh", "check-media.sh"):
+        (tmp_path / name).write_text(script(name), encoding="utf-8")
+    return tmp_path / made.name
+
+
+def by_hand(package: Path) -> tuple[int, str]:
+    """Both scripts, from beside the package, as the page says; records.json stays outside of it."""
+    work = package.parent
+    name = package.name
+    said = ""
+    for command in (
+        ["sh", "check-journal.sh", f"{name}/journal", f"{name}/device", "root.pem", "extract"],
+        ["sh", "check-media.sh", name, name],
+    ):
+        done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False, timeout=60)
+        said += done.stdout + done.stderr
+        if done.returncode:
+            return done.returncode, said
+    return 0, said
+
+
+def test_a_package_passes(package: Path) -> None:
+    assert min(path.name for path in (package / "journal").iterdir()) > "000001.journal"
+    status, said = by_hand(package)
+    assert status == 0, said
+    assert "note: this is a part of the journal, from record" in said
+    assert "OK: init.mp4" in said
+    assert "NOT OK" not in said
+
+
+def test_an_extract_does_not_pass_for_a_whole_journal(package: Path) -> None:
+    command = ["sh", "check-journal.sh", f"{package.name}/journal", f"{package.name}/device", "root.pem"]
+    done = subprocess.run(command, cwd=package.parent, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode != 0
+    assert "record 1 is missing" in done.stderr
+
+
+def test_an_extract_that_begins_in_the_middle_of_a_run_is_refused(package: Path) -> None:
+    min((package / "journal").iterdir()).unlink()
+    status, said = by_hand(package)
+    assert status != 0
+    assert "does not begin with a start of the camera" in said
+
+
+def test_harm_is_found(package: Path) -> None:
+    flip(package / "000002.m4s", 300)
+    status, said = by_hand(package)
+    assert (status, "NOT OK: 000002.m4s" in said) == (1, True)
+    flip(package / "000002.m4s", 300)
+    (package / "000077.m4s").write_bytes(b"x")
+    assert "NOT OK: 000077.m4s is in no record" in by_hand(package)[1]
+    edit_lines(max((package / "journal").iterdir()), lambda lines: lines[:1] + lines[2:])
+    assert "is missing, moved" in by_hand(package)[1]
+
+
+def test_the_page_s_own_commands_for_a_package(package: Path) -> None:
+    (commands,) = re.findall(r"^```sh\n(sha256sum verify\.sh\n.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (package.parent / "verify.sh").write_bytes(verify_script())
+    done = subprocess.run(
+        ["sh", "-e", "-c", commands.replace("PACKAGE-FOLDER", package.name)],
+        cwd=package.parent, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.split()[0] in PAGE.read_text()
+    assert "RESULT: nothing refutes this package." in done.stdout
