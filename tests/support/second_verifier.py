@@ -392,7 +392,7 @@ class Recording:
         ends_at = last
         if name.endswith(".age"):
             said_plain = number(fields, "plain_bytes"), digest(fields, "plain_sha256")
-            if state == "whole" and checkpoints and size > last["bytes"]:
+            if state == "whole" and checkpoints and size > int(str(last["bytes"])):
                 ends_at = {"bytes": size, "sha256": sha256}  # an empty box and the end of the age file follow
             else:
                 need(
