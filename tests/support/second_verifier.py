@@ -387,7 +387,7 @@ class Recording:
         sha256, checkpoints = digest(fields, "sha256"), self.checkpoints.get(name, [])
         need(state in ("whole", "torn", "recovered"), "a segment is whole, torn or recovered, and not missing")
         self.sealed.add(name)
-        last = checkpoints[-1] if checkpoints else {"bytes": 0, "sha256": EMPTY}
+        last: dict[str, Any] = checkpoints[-1] if checkpoints else {"bytes": 0, "sha256": EMPTY}
         ends = [fields.get("first_media_90k"), fields.get("end_media_90k")]
         ends_at = last
         if name.endswith(".age"):
