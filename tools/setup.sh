@@ -39,6 +39,7 @@ missing_debian_packages() {
         command -v "$package" >/dev/null || echo "$package"
     done
     command -v softhsm2-util >/dev/null || echo softhsm2
+    command -v busybox >/dev/null || echo busybox
     [[ -n ${environment_stands:-} ]] && return
     if ! command -v "$python" >/dev/null; then
         [[ -n ${PYTHON:-} ]] || printf '%s\n' python3 python3-venv
