@@ -136,8 +136,9 @@ class _Run:
         return 0 if end.clean and stored and captured else RESTART_EXIT_CODE
 
     def _asked_to_end(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        log("signal", number=number)
+        del number, frame
+        # Nothing but this, whose queue is made for it: a handler runs in the middle of anything on the main thread, and
+        # a log line would wait for ever for a lock that the line it interrupted holds.
         self._daemon.post(TerminationAsked())
 
     def _check_parts(self) -> None:

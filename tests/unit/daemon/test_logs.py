@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import logging
@@ -9,11 +10,13 @@ import re
 import shlex
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import agent.daemon.run
 from agent.daemon.logs import LOG, KeyValueFormatter, LogThread, configure_logs, log
 
 TIME = r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z "
@@ -178,3 +181,18 @@ def test_a_reader_that_does_not_read_holds_up_nobody_and_what_is_lost_is_counted
     (lost,) = (line for line in written if "log-lost" in line)
     kept = [line for line in written if "line-" in line]
     assert f"lines={40 - len(kept)}" in lost
+
+
+def test_a_signal_handler_of_the_daemon_logs_nothing() -> None:
+    """It may interrupt a log line that holds the log's lock; what it would write then waits for itself."""
+    (handler,) = (
+        node
+        for node in ast.walk(ast.parse(Path(agent.daemon.run.__file__).read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name == "_asked_to_end"
+    )
+    called = {
+        node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
+        for node in ast.walk(handler)
+        if isinstance(node, ast.Call)
+    }
+    assert called == {"post", "TerminationAsked"}
