@@ -50,7 +50,9 @@ def test_a_key_that_is_not_the_certificate_s_fails(vault: VaultBuilder) -> None:
 def test_what_reads_back_otherwise_fails(vault: VaultBuilder) -> None:
     journal = vault.layout.journal / "000001.journal"
     flip(journal, journal.stat().st_size - 20)
-    assert "does not verify" in outcome(vault)["journal-read-back"]["found"]
+    # Which of the two is said hangs on the signature's own characters: one flipped may be no base64 any more.
+    found = outcome(vault)["journal-read-back"]["found"]
+    assert "does not verify" in found or "are a chain of records" in found
     flip(journal, journal.stat().st_size - 1)
     assert "are a chain of records" in outcome(vault)["journal-read-back"]["found"]
 
