@@ -9,9 +9,7 @@ from contextlib import ExitStack
 from types import FrameType
 from typing import Any
 
-from agent.capture.camera import Camera
 from agent.capture.factory import open_camera, open_microphone
-from agent.capture.microphone import Microphone
 from agent.clock import Clock, SystemClock
 from agent.control.server import ControlServer
 from agent.controller.events import ButtonEdge, InputActivated, TerminationAsked
@@ -79,7 +77,7 @@ class _Run:
         self._capture = CaptureThread(
             settings,
             open_camera=lambda: open_camera(settings.camera, clock),
-            open_microphone=lambda camera: _open_microphone(loaded, clock, camera),
+            open_microphone=lambda camera: open_microphone(settings, clock, camera),
             open_signer=lambda: open_stream_signer(settings, clock, opening.device_signer, self._daemon.note_fault),
             on_progress=self._storage.wake,
             on_started=self._daemon.stream_started,
@@ -167,7 +165,3 @@ class _Run:
         except TimeoutError as error:
             raise ControlError("The receipt could not be written down in time; hand it in again.") from error
         return {"recording_id": fields["recording_id"]}
-
-
-def _open_microphone(loaded: LoadedSettings, clock: Clock, camera: Camera) -> Microphone | None:
-    return open_microphone(loaded.settings, clock, camera)

@@ -42,16 +42,6 @@ class Promise:
     fragment: int
 
 
-@dataclass(frozen=True)
-class Moment:
-    """What the bench was doing when an operation came."""
-
-    boottime_ns: int
-    newest_frame_ns: int
-    durable_end_ns: int | None
-    """Capture time up to which the running recording was promised durable; None when none ran or in its snapshot."""
-
-
 class Shift:
     """One run of the product over a recording filesystem."""
 
