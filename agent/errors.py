@@ -117,7 +117,11 @@ class EvidenceNotFound(BodycamError):
 
 
 class StoreConflictError(StoreError):
-    """The store holds other bytes under a name that belongs to this object."""
+    """The store holds other bytes under a name that belongs to this object. name: of the object in its package."""
+
+    def __init__(self, message: str, *, name: str) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 class EvidenceDamagedError(BodycamError):

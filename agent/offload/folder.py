@@ -85,7 +85,8 @@ class FolderStore:
         if found != item.sha256:
             raise StoreConflictError(
                 f"{final} is there with other bytes than this camera's; neither was touched. Have somebody look at "
-                "what it is, move it away, and run the offload again."
+                "what it is, move it away, and run the offload again.",
+                name=item.name,
             )
         self._files.sync_folder(final.parent)  # the try that gave it its name may have been cut before this
         return StoredObject(item.name, item.bytes, item.sha256, how)

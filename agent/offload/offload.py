@@ -85,7 +85,7 @@ def offload_once(
             report.waiting.append((recording.recording_id, reason))
         elif recording.files:
             try:
-                objects = _copy(EvidencePackage(evidence, recording), store, progress)
+                objects = _packed(evidence, recording, store, progress)
             except (EvidenceDamagedError, StoreConflictError) as error:
                 report.refused.append((recording.recording_id, str(error)))
                 continue
@@ -105,6 +105,19 @@ def _waits(evidence: Evidence, recording: IndexedRecording) -> str | None:
     if recording.files and folder.is_dir() and not (folder / RECORDING_JSON_NAME).is_file():
         return f"its {RECORDING_JSON_NAME} is not written yet; the camera does that at its next start"
     return None
+
+
+def _packed(
+    evidence: Evidence, recording: IndexedRecording, store: Store, progress: Callable[[Step], None] | None
+) -> tuple[StoredObject, ...]:
+    try:
+        return _copy(EvidencePackage(evidence, recording), store, progress)
+    except StoreConflictError as conflict:
+        if recording.stamped_at is None or not conflict.name.startswith("journal/"):
+            raise
+        # Copying was cut before that timestamp was there. What has a name in a store is never replaced, so that
+        # package is finished as it was begun.
+        return _copy(EvidencePackage(evidence, recording, stamped=False), store, progress)
 
 
 def _copy(package: EvidencePackage, store: Store, progress: Callable[[Step], None] | None) -> tuple[StoredObject, ...]:

@@ -32,6 +32,8 @@ from agent.verify.kit_files import package_text, readme, verify_script, verify_t
 from agent.verify.segments import CHUNK_BYTES
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+MAX_DETOUR_BYTES = 64 << 20
+"""An extract reaches at most so far back to a timestamp in front of its run, and so far on to one behind its end."""
 _DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -42,21 +44,25 @@ class EvidencePackage:
     never replaced, so that a package which an update cut in two could not be finished.
     """
 
-    def __init__(self, evidence: Evidence, recording: IndexedRecording) -> None:
+    def __init__(self, evidence: Evidence, recording: IndexedRecording, *, stamped: bool = True) -> None:
         """Reads and hashes everything but the media. `recording` is closed and covered by a signature.
 
+        stamped: the extract goes on to the timestamp behind the recording's end, if there is one by now. Without, it
+        is what it was before there was one: how a package is finished whose copying was interrupted then.
         Raises EvidenceDamagedError when a file of it cannot be read, or a record of it cannot be used.
         """
         if recording.unusable:
             raise EvidenceDamagedError(f"{recording.recording_id} cannot be packed: {recording.unusable}.")
         self.recording = recording
         folder = evidence.recording(recording.recording_id)
-        journal = list(_journal_objects(evidence.journal, recording))
+        journal = list(_journal_objects(evidence.journal, recording, stamped=stamped))
         certificates = list(_certificate_objects(evidence, [evidence.root / item.name for item in journal]))
+        # The log before the certificates: where a store has the shorter extract already, nothing else was added to it
+        # before that is known.
         objects = [
             _from_file(RECORDING_JSON_NAME, folder / RECORDING_JSON_NAME),
-            *certificates,
             *journal,
+            *certificates,
         ]
         # Of a torn segment only what its record vouches for leaves the camera: the rest stands again in the next one.
         objects += [
@@ -144,13 +150,25 @@ def _bytes_of(item: PackageObject) -> bytes:
     return b"".join(item.chunks())
 
 
-def _journal_objects(folder: Path, recording: IndexedRecording) -> Iterator[PackageObject]:
-    """Whole journal files from the start of the recording's run on; the last one up to what covers its end."""
+def _journal_objects(folder: Path, recording: IndexedRecording, *, stamped: bool) -> Iterator[PackageObject]:
+    """Whole journal files from the start of the recording's run on; the last one up to what covers its end.
+
+    From the run before it that holds the last timestamp before it, and up to what covers the first one behind it, where
+    that is not too far off.
+    """
     end = recording.covered_at
     if end is None:
         raise ValueError("A recording is packed once a signature covers its closing record.")
-    for name in names_in(folder):
-        if JOURNAL_NAME.fullmatch(name) and recording.run_file <= name <= end.file:
+    names = [name for name in names_in(folder) if JOURNAL_NAME.fullmatch(name)]
+    begin = recording.run_file
+    if (earlier := recording.stamped_from) is not None and earlier < begin:
+        back = sum((folder / name).lstat().st_size for name in names if earlier <= name < begin)
+        begin = earlier if back <= MAX_DETOUR_BYTES else begin
+    if stamped and (later := recording.stamped_at) is not None:
+        on = sum((folder / name).lstat().st_size for name in names if end.file <= name < later.file)
+        end = later if on + later.end_offset - end.end_offset <= MAX_DETOUR_BYTES else end
+    for name in names:
+        if begin <= name <= end.file:
             yield _from_file(f"journal/{name}", folder / name, end.end_offset if name == end.file else None)
 
 

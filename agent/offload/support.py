@@ -45,7 +45,9 @@ _EVENT_TYPES = frozenset({"fault", "fault-cleared", "records-lost", "shutdown"})
 
 
 class SupportSheet:
-    """Takes the records of an extract in order."""
+    """Takes the records of an extract in order. What it lists is of the time from the start of the recording's run to
+    the recording's end, and the timestamps next to it: an extract may reach further, to those.
+    """
 
     def __init__(self, recording: IndexedRecording, certificates: Iterable[dict[str, str]]) -> None:
         """certificates: of the chain in the package, as people read them."""
@@ -57,6 +59,7 @@ class SupportSheet:
         self._events: list[dict[str, Any]] = []
         self._own: list[dict[str, Any]] = []
         self._left_out = 0
+        self._closed = False
         self._hashes: dict[str, dict[str, Any]] = {}
         self._signed = self._pending = 0
         self._head: Record | None = None
@@ -68,7 +71,19 @@ class SupportSheet:
         self._signed += record.signature is not None
         self._pending += record.signature is None
         own = _own_fields(record)
+        if record.type == "timestamp":
+            if not self._own:
+                self._timestamps.clear()  # of those before it only the last one bounds it
+            self._add(self._timestamps, {key: value for key, value in own.items() if key != "response"})
+        elif not self._closed:
+            self._take_of_its_time(record, own)
+
+    def _take_of_its_time(self, record: Record, own: dict[str, Any]) -> None:
         if record.type == "journal-open":
+            if own.get("file") == self._recording.run_file:
+                for listed in (self._runs, self._journal_files, self._clock, self._events):
+                    listed.clear()
+                self._left_out = 0
             self._add(self._journal_files, own)
             if own.get("reason") in ("first", "started", "recovered") or not self._runs:
                 self._runs.append({"journal_file": own.get("file")})
@@ -76,8 +91,6 @@ class SupportSheet:
             self._runs[-1].setdefault(_RUN_TYPES[record.type], own)
         elif record.type == "clock":
             self._add(self._clock, own | _clock_state(record))
-        elif record.type == "timestamp":
-            self._add(self._timestamps, {key: value for key, value in own.items() if key != "response"})
         elif record.type in _EVENT_TYPES:
             self._add(self._events, own | {"type": record.type, "utc": record.fields["utc"]})
         if record.fields.get("recording_id") == self._recording.recording_id and record.type != "offload":
@@ -85,6 +98,7 @@ class SupportSheet:
 
     def _take_own(self, record: Record, own: dict[str, Any]) -> None:
         own.pop("recording_id", None)
+        self._closed = record.type == "recording-close"
         if record.type == "segment" and own.get("bytes"):
             self._hashes[str(own.get("file"))] = {key: own.get(key) for key in ("bytes", "sha256", "record")}
         if own.get("init_file") is not None and "init_sha256" in own:

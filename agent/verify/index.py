@@ -49,6 +49,8 @@ class IndexedRecording:
 
     run_file: the journal file with which the run began that triggered it. covered_at: behind the closing record, or
     the first signed record after it that covers it. stores: whose receipts the journal holds.
+    stamped_from: the same as run_file of the run that holds the last timestamp before it, None when there is none.
+    stamped_at: the same as covered_at of the first timestamp over its closing record or one behind it.
     """
 
     recording_id: str
@@ -56,6 +58,9 @@ class IndexedRecording:
     run_file: str
     closed_at: Place | None = None
     covered_at: Place | None = None
+    closed_seq: int = 0
+    stamped_from: str | None = None
+    stamped_at: Place | None = None
     files: list[VouchedFile] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     stores: set[str] = field(default_factory=set)
@@ -129,8 +134,11 @@ class _Builder:
         self._recordings: dict[str, IndexedRecording] = {}
         self._open: dict[str, dict[str, VouchedFile]] = {}
         self._uncovered: list[IndexedRecording] = []
+        self._unstamped: list[IndexedRecording] = []
+        self._stamped: list[IndexedRecording] = []
         self._device_id = ""
         self._run_file = ""
+        self._timestamp_run_file: str | None = None
 
     def take(self, line: JournalLine) -> None:
         record = line.record
@@ -138,19 +146,37 @@ class _Builder:
             if not self._run_file or record.fields.get("reason") in RUN_START_REASONS:
                 self._run_file = line.file
             self._device_id = str(record.fields.get("device_id"))
+        if not line.unbroken:
+            # Across a broken chain no timestamp says anything about what is on the other side.
+            self._timestamp_run_file = None
+            self._unstamped.clear()
         recording_id = record.fields.get("recording_id")
         if isinstance(recording_id, str) and RECORDING_ID.fullmatch(recording_id):
             recording = self._recordings.setdefault(
-                recording_id, IndexedRecording(recording_id, self._device_id, self._run_file)
+                recording_id,
+                IndexedRecording(recording_id, self._device_id, self._run_file, stamped_from=self._timestamp_run_file),
             )
             try:
                 self._take(recording, record, line)
             except FieldError as error:
                 recording.unusable = f"its record {record.seq} ({record.type[:40]}) cannot be used: {error}"
+        if record.type == "timestamp":
+            self._timestamp(record)
         if record.signature is not None:
+            here = Place(line.file, line.end_offset)
             for recording in self._uncovered:
-                recording.covered_at = Place(line.file, line.end_offset)
+                recording.covered_at = here
             self._uncovered.clear()
+            for recording in self._stamped:
+                recording.stamped_at = here
+            self._stamped.clear()
+
+    def _timestamp(self, record: Record) -> None:
+        self._timestamp_run_file = self._run_file
+        head_seq = record.fields.get("head_seq")
+        if isinstance(head_seq, int):
+            self._stamped += [recording for recording in self._unstamped if recording.closed_seq <= head_seq]
+            self._unstamped = [recording for recording in self._unstamped if recording.closed_seq > head_seq]
 
     def finish(self) -> dict[str, IndexedRecording]:
         for recording_id, files in self._open.items():
@@ -177,7 +203,9 @@ class _Builder:
             if record.fields.get("init_file") is not None:
                 self._init(recording, fields)
             recording.closed_at = Place(line.file, line.end_offset)
+            recording.closed_seq = record.seq
             self._uncovered.append(recording)
+            self._unstamped.append(recording)
         elif record.type == "offload":
             recording.stores.add(fields.text("store"))
 

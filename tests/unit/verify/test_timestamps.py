@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from concurrent.futures import Future
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from cryptography import x509
 
 from agent.clock import NS_PER_S, SimulatedClock
 from agent.daemon.timestamps import TimestampDesk
-from agent.recorder.recorder import Recorder
 from agent.trust.timestamps import MAX_RESPONSE_BYTES
 from agent.vault.record import parse_line
 from agent.verify.finding import Code
@@ -22,44 +20,14 @@ from agent.verify.interval import Interval
 from agent.verify.report import Report
 from agent.verify.verify import verify_path
 from tests.support.identity import BENCH_IDENTITY
-from tests.support.time_authority import NOW, TimeAuthority, time_authority
+from tests.support.stamping import DirectStorage, at, stamp
+from tests.support.time_authority import NOW, time_authority
 from tests.support.vault_builder import VaultBuilder
 from tests.unit.verify.tampering import fails, first, forge, lines_of, notes, warns
 
 START = NOW.replace(microsecond=0)
 JOURNAL = "000001.journal"
 Documents = list[dict[str, Any]]
-
-
-class DirectStorage:
-    """The storage thread's `ask`, done at once."""
-
-    def __init__(self, vault: VaultBuilder) -> None:
-        self._vault = vault
-
-    def ask(self, command: Callable[[Recorder], object]) -> Future[object]:
-        answer: Future[object] = Future()
-        result = command(self._vault.recorder)
-        self._vault.work()
-        answer.set_result(result)
-        return answer
-
-
-def at(clock: SimulatedClock) -> datetime:
-    return datetime.fromtimestamp(clock.utc_ns() / NS_PER_S, UTC)
-
-
-def stamp(
-    vault: VaultBuilder, authority: TimeAuthority | None = None, *, off_s: float = 0, moment: datetime | None = None
-) -> None:
-    """A timestamp as `run` takes one, half a second under way, from an authority whose clock is off by `off_s`."""
-    desk = TimestampDesk(DirectStorage(vault), vault.clock)
-    request = base64.b64decode(desk.request({})["request"])
-    vault.clock.advance_ns(NS_PER_S // 4)
-    moment = moment or at(vault.clock) + timedelta(seconds=off_s)
-    response = (authority or time_authority()).at(moment)(request)
-    vault.clock.advance_ns(NS_PER_S // 4)
-    desk.token({"response": base64.b64encode(response).decode()})
 
 
 @pytest.fixture
