@@ -35,6 +35,9 @@ def test_a_shift_between_two_docks(desk: Desk, tmp_path: Path, monkeypatch: pyte
     nobody = desk.bodycam(*offload, "time.authority_url=http://127.0.0.1:9/")
     assert nobody.returncode == 0
     assert "No timestamp was taken before this offload" in nobody.stdout
+    stamped_store = tmp_path / "stamped"
+    stamped_store.mkdir()
+    offload[offload.index(str(store))] = str(stamped_store)
     with served(time_authority()) as url:
         docked = desk.bodycam(*offload, f"time.authority_url={url}")
     assert docked.returncode == 0, docked.stdout
@@ -56,6 +59,14 @@ def test_a_shift_between_two_docks(desk: Desk, tmp_path: Path, monkeypatch: pyte
     assert time["not_before"] < time["existed_by"]
     assert time["estimate"]["basis"] == "fitted"
     assert time["token_before"]["record"] < time["token_after"]["covers_up_to_record"]
+    (package,) = stamped_store.glob("*/*")
+    (of_package,) = json.loads(desk.bodycam("verify", "--json", *roots, str(package)).stdout)
+    assert of_package["recordings"][0]["time"] == time, "a package bounds its recording as the vault does"
+    assert of_package["recordings"][0]["verdicts"]["time"]["verdict"] == "holds"
+    (bare,) = store.glob("*/*")
+    (of_bare,) = json.loads(desk.bodycam("verify", "--json", *roots, str(bare)).stdout)
+    assert of_bare["recordings"][0]["time"]["existed_by"] is None
+    assert of_bare["recordings"][0]["verdicts"]["time"]["verdict"] == "limited"
     said = desk.bodycam("verify", *roots, str(desk.vault)).stdout
     for words in ("written not before", "existed by", "an estimate, no proof"):
         assert words in " ".join(said.split())
