@@ -35,7 +35,9 @@ from agent.controller.events import (
     StorageFailed,
     StorageRestored,
     StreamEnded,
+    StreamSigned,
     StreamStarted,
+    StreamUnsigned,
     TerminationAsked,
     Tick,
 )
@@ -96,6 +98,12 @@ class _Step:
             case MicrophoneRestored():
                 fields = {"component": "microphone", "message": "Sound reaches the encoder again."}
                 self.effects.append(JournalRecord("fault-cleared", fields))
+            case StreamUnsigned(message):
+                self.effects.append(JournalRecord("fault", {"component": "stream-signer", "message": message}))
+                self.effects.append(Play(Cue.FAULT))
+            case StreamSigned(unsigned_gops):
+                fields = {"component": "stream-signer", "message": "The video is signed in itself again."}
+                self.effects.append(JournalRecord("fault-cleared", fields | {"unsigned_gops": unsigned_gops}))
             case SoundMissing(from_ns, to_ns):
                 span = {"from_boottime_ns": from_ns, "to_boottime_ns": to_ns}
                 self.effects.append(JournalRecord("sound-missing", span))

@@ -84,6 +84,20 @@ class MicrophoneRestored:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamUnsigned:
+    """GOPs go into the ring without a signature in the video; the journal is signed apart from that."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSigned:
+    """The video is signed in itself again. unsigned_gops: how many GOPs were not, since the fault began."""
+
+    unsigned_gops: int
+
+
+@dataclass(frozen=True, slots=True)
 class SoundMissing:
     """The microphone gave nothing for a while; silence stands in its place, from one boot time to the other."""
 
@@ -115,6 +129,8 @@ Event = (
     | StorageRestored
     | MicrophoneFailed
     | MicrophoneRestored
+    | StreamUnsigned
+    | StreamSigned
     | SoundMissing
     | ResumeWanted
     | TerminationAsked

@@ -14,6 +14,7 @@ from agent.capture.camera import Camera
 from agent.capture.microphone import Microphone
 from agent.clock import NS_PER_S
 from agent.daemon.signed_ring import SignedRing
+from agent.daemon.signing_watch import SigningWatch
 from agent.daemon.sound import SoundThread
 from agent.encode.audio import AudioEncoder
 from agent.encode.video import VideoEncoder
@@ -63,13 +64,14 @@ class CaptureThread:
         open_camera: Callable[[], Camera],
         open_microphone: Callable[[Camera], Microphone | None],
         open_signer: Callable[[], StreamSigner | None],
+        signing: SigningWatch,
         on_progress: Callable[[], None],
         on_started: Callable[[Stream], None],
         on_ended: Callable[[Stream | None, str], None],
         on_sound: Callable[[str | None], None],
         on_silence: Callable[[int, int], None],
     ) -> None:
-        """open_signer: a new one for each session, None while there is no key.
+        """open_signer: a new one for each session, None while there is no key. signing: see SignedRing.
 
         on_sound(message): the microphone failed, or works again (None). on_silence: see SoundThread.
         """
@@ -77,6 +79,7 @@ class CaptureThread:
         self._open_camera = open_camera
         self._open_microphone = open_microphone
         self._open_signer = open_signer
+        self._signing = signing
         self._on_progress = on_progress
         self._on_started = on_started
         self._on_ended = on_ended
@@ -145,7 +148,7 @@ class CaptureThread:
             ring = make_ring(self._settings, camera_format.fps, self._on_progress)
             tracks = make_tracks(self._settings, encoder)
             stream = Stream(ring, tracks, camera.name, encoder.name)
-            signed = SignedRing(ring, self._open_signer)
+            signed = SignedRing(ring, self._open_signer, self._signing)
             sound = self._start_sound(camera, stream)
             while not self._stopping.is_set():
                 frame = camera.read()

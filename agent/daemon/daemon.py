@@ -37,18 +37,23 @@ from agent.controller.events import (
     StorageFailed,
     StorageRestored,
     StreamEnded,
+    StreamSigned,
     StreamStarted,
+    StreamUnsigned,
     Tick,
 )
 from agent.controller.signals import Cue, Indication
 from agent.controller.state import ControllerState
 from agent.daemon.identifiers import uuid7
 from agent.daemon.logs import log
+from agent.daemon.signing_watch import SigningWatch
 from agent.recorder.plan import RecordingPlan, Stream
 from agent.recorder.recorder import Recorder
 from agent.recorder.recovery import Recovered
 from agent.settings.schema import Settings
 
+STREAM_SIGNER = "stream-signer"
+"""The component that signs the video in itself; "signer" is the one that signs the journal."""
 KEPT_IDS = 100
 """A recording is linked to the one before, and finishing ones are few; what is longer past is in the journal."""
 TICK_NS = 100 * NS_PER_MS
@@ -120,6 +125,7 @@ class Daemon:
         self._recorded_offset_ns = 0
         self._wall_minus_boot_ns: int | None = None
         self._faults: dict[str, str] = {}
+        self.stream_signing = SigningWatch(self._stream_unsigned, self._stream_signed)
         self.exit: Exit | None = None
 
     # -- what other threads call ------------------------------------------------------------------------------
@@ -180,6 +186,14 @@ class Daemon:
     def signer_state(self, fault: str | None) -> None:
         """RecorderListener."""
         self.note_fault("signer", fault)
+
+    def _stream_unsigned(self, message: str) -> None:
+        self.note_fault(STREAM_SIGNER, message)
+        self._queue.put(StreamUnsigned(message))
+
+    def _stream_signed(self, unsigned_gops: int) -> None:
+        self.note_fault(STREAM_SIGNER, None)
+        self._queue.put(StreamSigned(unsigned_gops))
 
     def note_fault(self, component: str, message: str | None) -> None:
         """A fault that stops nothing, for status and log; None when it is over."""
@@ -283,7 +297,16 @@ class Daemon:
                 log(type_, logging.WARNING if type_ == "fault" else logging.INFO, **fields)
                 self._do(lambda recorder: recorder.record(type_, **fields))
             case Exit():
+                self._end_of_signing()
                 self.exit = effect
+
+    def _end_of_signing(self) -> None:
+        """A fault that outlives the run has no end that would say how many GOPs it cost."""
+        unsigned_gops = self.stream_signing.unsigned_gops
+        if unsigned_gops is not None:
+            message = "The video was not signed in itself up to the end of this run."
+            fields = {"component": STREAM_SIGNER, "message": message, "unsigned_gops": unsigned_gops}
+            self._do(lambda recorder: recorder.record("fault", **fields))
 
     def _do(self, command: Callable[[Recorder], None]) -> None:
         assert self._storage is not None
@@ -369,6 +392,9 @@ class Daemon:
         state, stream = self._state, self._stream
         active = state.active
         faults = dict(self._faults)
+        unsigned_gops = self.stream_signing.unsigned_gops
+        if unsigned_gops is not None and STREAM_SIGNER in faults:
+            faults[STREAM_SIGNER] += f" So far {unsigned_gops} GOPs have no signature of their own."
         if state.camera_fault is not None:
             faults["camera"] = state.camera_fault
         if state.storage_fault is not None:

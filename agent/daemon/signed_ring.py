@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from agent.daemon.signing_watch import SigningWatch
 from agent.media.packets import VideoPacket
 from agent.ring.ring import PacketRing
 from agent.signing.signer import StreamSigner
@@ -12,9 +13,13 @@ from agent.signing.signer import StreamSigner
 class SignedRing:
     """The video side of one ring, with a signer of its own. Used from one thread."""
 
-    def __init__(self, ring: PacketRing, open_signer: Callable[[], StreamSigner | None]) -> None:
-        """open_signer: None while there is no key, as long as the card is not in; asked again with each keyframe."""
+    def __init__(self, ring: PacketRing, open_signer: Callable[[], StreamSigner | None], watch: SigningWatch) -> None:
+        """open_signer: None while there is no key, as long as the card is not in; asked again with each keyframe.
+
+        watch: is told how many GOPs still waited at the end; what became of the others it hears from the signer.
+        """
         self._ring = ring
+        self._watch = watch
         self._open_signer = open_signer
         self._signer: StreamSigner | None = None
 
@@ -26,5 +31,8 @@ class SignedRing:
 
     def close(self) -> None:
         """End the signer without waiting for it; may be called twice."""
-        if self._signer is not None:
-            self._signer.close()
+        signer, self._signer = self._signer, None
+        if signer is not None:
+            signer.close()
+            status = signer.status
+            self._watch.session_ended(status.gops - status.signed_gops - status.unsigned_gops)

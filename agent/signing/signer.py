@@ -81,19 +81,19 @@ class StreamSigner:
         vendor: VendorInfo,
         *,
         desk: SigningDesk | None = None,
-        on_fault: Callable[[str | None], None] | None = None,
+        on_answer: Callable[[str | None], None] | None = None,
     ) -> None:
         """desk: where the signatures are made; by default a worker thread of its own.
 
-        on_fault(message): a GOP went unsigned; on_fault(None): signatures come again. Called by `push`, once a change;
-        must not block. Raises SeiError when the certificate chain is longer than the specification's readers take.
+        on_answer(None): a GOP has its signature; on_answer(why): it has none. Called by `push`, once a GOP; must not
+        block. Raises SeiError when the certificate chain is longer than the specification's readers take.
         """
         chain = signer.chain
         if len(chain) > MAX_CERTIFICATES:
             raise SeiError(f"The device's chain has {len(chain)} certificates; a stream can carry {MAX_CERTIFICATES}.")
         self._clock = clock
         self._desk = desk or ThreadDesk(signer)
-        self._on_fault = on_fault
+        self._on_answer = on_answer
         self._identity = identity_tlvs(pem(chain), vendor)
         self._gop: _Gop | None = None
         self._waiting: deque[_Waiting] = deque()
@@ -185,8 +185,8 @@ class StreamSigner:
                 unsigned_in_a_row=status.unsigned_in_a_row + 1,
                 last_refusal=refusal,
             )
-        if self._on_fault is not None and (refusal is None) != (status.last_refusal is None):
-            self._on_fault(refusal)
+        if self._on_answer is not None:
+            self._on_answer(refusal)
 
     def _hash(self, gop: _Gop, data: bytes, slices: list[NalUnit]) -> None:
         if len(gop.hashes) + len(slices) + MAX_WAITING_GOPS > MAX_NAL_UNITS:

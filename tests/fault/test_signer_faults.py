@@ -6,15 +6,17 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
 from agent.clock import NS_PER_MS, NS_PER_S, SimulatedClock
-from agent.controller.signals import Indication
+from agent.controller.signals import Cue, Indication
 from agent.errors import DeviceKeyError, SignerBusyError
 from agent.settings.schema import DeviceSettings
+from agent.signing.file import read_file
 from agent.trust.records import CmsRecordSigner
 from agent.trust.timed import TimedSigner
 from agent.vault.filesystem import PosixFilesystem
@@ -136,9 +138,11 @@ def test_trouble_in_the_middle_of_a_recording(tmp_path: Path, unwell: Unwell, tr
     during: list[dict[str, str]] = []
     bench.at(now_ns + 5300 * NS_PER_MS, lambda: during.append(bench.daemon.status()["faults"]))
     record(bench, 7)
+    bench.run_for(6)
     shut_down(bench)
     assert_every_frame(bench)
-    assert "signer" in during[0]
+    assert set(during[0]) == {"signer", "stream-signer"}
+    assert during[0]["stream-signer"].endswith("So far 3 GOPs have no signature of their own.")
     assert bench.daemon.status()["faults"] == {}
     assert Indication.RECORDING_UNSAFE not in {shown for _, shown in bench.panel.shown}
 
@@ -146,8 +150,14 @@ def test_trouble_in_the_middle_of_a_recording(tmp_path: Path, unwell: Unwell, tr
     pending = [record for record in records if record.signature is None]
     assert len([record for record in pending if record.type == "checkpoint"]) in (2, 3, 4)
     assert pending[-1].seq < records[-1].seq
-    assert [fields["component"] for fields in of_type(records, "fault")] == ["signer"]
-    assert [fields["component"] for fields in of_type(records, "fault-cleared")] == ["signer"]
+    both = ["signer", "stream-signer"]
+    assert sorted(fields["component"] for fields in of_type(records, "fault")) == both
+    assert sorted(fields["component"] for fields in of_type(records, "fault-cleared")) == both
+    (cleared,) = [fields for fields in of_type(records, "fault-cleared") if fields["component"] == "stream-signer"]
+    assert cleared["unsigned_gops"] == 3
+    (folder,) = bench.layout.recordings.iterdir()
+    assert read_file(BytesIO(recording_bytes(bench.filesystem, folder))).is_valid  # the signature behind them covers it
+    assert [cue for _, cue in bench.panel.played].count(Cue.FAULT) == 1
     report = check(bench.layout.root)
     assert report.ok
     assert set(verdicts(report).values()) == {"verified"}
@@ -179,3 +189,48 @@ def test_a_camera_that_never_gets_a_signature_records_all_the_same(
     assert report.ok
     assert set(verdicts(report).values()) == {"verified"}
     assert notes(report) == {Code.SIGNATURE_PENDING}
+
+
+def test_a_fault_of_the_key_outlives_the_camera_session_and_says_at_the_end_what_it_cost(
+    tmp_path: Path, unwell: Unwell
+) -> None:
+    bench = make_bench(tmp_path, unwell).start()
+    bench.run_for(2.5)
+    unwell.fail()
+    bench.run_for(3)
+    bench.end_stream("The camera went away.")
+    bench.run_for(0.5)
+    bench.reopen_camera()
+    bench.run_for(3.5)
+    assert "stream-signer" in bench.daemon.status()["faults"]
+    bench.terminate()
+    bench.run_for(1)
+    assert bench.daemon.exit is not None
+    shut_down(bench)
+    begun, ended = (fields for fields in of_type(records_of(bench), "fault") if fields["component"] == "stream-signer")
+    assert begun["message"] == "The video is not signed in itself: The token answers nonsense."
+    assert "unsigned_gops" not in begun
+    # 2 to 5 s of the first session, and what its last GOP never got; 0 to 3 s of the second.
+    assert ended["unsigned_gops"] == 6
+    assert of_type(records_of(bench), "fault-cleared") == [
+        fields for fields in of_type(records_of(bench), "fault-cleared") if fields["component"] == "camera"
+    ]
+
+
+def test_a_key_that_is_slower_than_the_pictures_is_one_fault_and_not_one_for_each_gop(
+    tmp_path: Path, unwell: Unwell
+) -> None:
+    """Every other GOP is signed, for a minute; then all are."""
+    bench = make_bench(tmp_path, unwell).start()
+    start_ns = bench.clock.boottime_ns()
+    for number in range(30):
+        bench.at(start_ns + (2 * number * 1000 + 1500) * NS_PER_MS, unwell.fail)
+        bench.at(start_ns + (2 * number * 1000 + 2500) * NS_PER_MS, unwell.be_well)
+    bench.run_for(70)
+    shut_down(bench)
+    about = [
+        (record.type, record.fields.get("unsigned_gops"))
+        for record in records_of(bench)
+        if record.fields.get("component") == "stream-signer"
+    ]
+    assert about == [("fault", None), ("fault-cleared", 30)]

@@ -194,15 +194,15 @@ class Bench:
         ring = make_ring(self.settings, camera_format.fps, None)
         tracks = make_tracks(self.settings, self._video)
         self.stream = Stream(ring, tracks, self.camera.name, self._video.name)
-        self._signed = SignedRing(ring, self._stream_signer)
+        self._signed = SignedRing(ring, self._stream_signer, self.daemon.stream_signing)
         if self.microphone is not None:
             self._audio = AudioEncoder(self.settings.audio, self.microphone.open())
             self._sound_until_ns = self.clock.boottime_ns()
         self._next_frame_ns = self.clock.boottime_ns()
 
     def _stream_signer(self) -> StreamSigner | None:
-        signer = self.identity.signer
-        return open_stream_signer(self.settings, self.clock, signer, self.daemon.note_fault, InlineDesk(signer))
+        signer = self.identity.record_signer.signer  # one key signs both
+        return open_stream_signer(self.settings, self.clock, signer, self.daemon.stream_signing, InlineDesk(signer))
 
     def do(self, command: Callable[[Recorder], None]) -> None:
         """The daemon's way to the storage thread."""
@@ -292,6 +292,8 @@ class Bench:
     def end_stream(self, message: str) -> None:
         """The camera session ends."""
         stream, self.stream = self.stream, None
+        if self._signed is not None:
+            self._signed.close()
         self.camera.close()
         self.daemon.stream_ended(stream, message)
         self.daemon.drain()

@@ -32,7 +32,9 @@ from agent.controller.events import (
     StorageFailed,
     StorageRestored,
     StreamEnded,
+    StreamSigned,
     StreamStarted,
+    StreamUnsigned,
     TerminationAsked,
     Tick,
 )
@@ -456,6 +458,18 @@ def test_a_microphone_that_fails_is_said_and_stops_nothing() -> None:
     assert drive.shows(Indication.RECORDING)
 
 
+def test_a_video_that_is_not_signed_is_said_and_stops_nothing() -> None:
+    drive = recording()
+    effects = drive.send(StreamUnsigned("no answer"))
+    fault = {"component": "stream-signer", "message": "no answer"}
+    assert effects == [JournalRecord("fault", fault), Play(Cue.FAULT)]
+    assert drive.shows(Indication.RECORDING)
+    (cleared,) = of(drive.send(StreamSigned(7)), JournalRecord)
+    assert (cleared.type, cleared.fields["component"]) == ("fault-cleared", "stream-signer")
+    assert cleared.fields["unsigned_gops"] == 7
+    assert drive.shows(Indication.RECORDING)
+
+
 # Reminders and alerts
 
 
@@ -554,6 +568,7 @@ def test_after_exit_nothing_more_is_wanted() -> None:
     drive.send(TerminationAsked())
     for event in (
         TerminationAsked(), StreamEnded("x", None), StreamStarted(), InputActivated(1, 0), MicrophoneFailed("x"),
+        StreamUnsigned("x"), StreamSigned(1),
         ResumeWanted("id"), StorageFailed("x"), Tick(None, True),
     ):  # fmt: skip
         assert drive.send(event) == []

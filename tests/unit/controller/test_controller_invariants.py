@@ -39,7 +39,9 @@ from agent.controller.events import (
     StorageFailed,
     StorageRestored,
     StreamEnded,
+    StreamSigned,
     StreamStarted,
+    StreamUnsigned,
     TerminationAsked,
     Tick,
 )
@@ -156,11 +158,11 @@ class Watcher:
             assert state.camera_fault is None
         if self.shown in (Indication.FAULT, Indication.RECORDING_UNSAFE):
             self._check_alert(effects)
-        elif not isinstance(event, MicrophoneFailed):
+        elif not isinstance(event, MicrophoneFailed | StreamUnsigned):
             assert Play(Cue.FAULT) not in effects, "an alert without a fault"
         if self.running:
             assert now_ns - self.reminded_ns < REMINDER_NS, "a reminder is missing"
-        if isinstance(event, StorageFailed | StorageRestored | FragmentDurable | MicrophoneFailed):
+        if isinstance(event, StorageFailed | StorageRestored | FragmentDurable | MicrophoneFailed | StreamUnsigned):
             assert not any(isinstance(effect, StartRecording | StopRecording) for effect in effects)
         if isinstance(event, InputActivated):
             self._check_input(event, before, effects)
@@ -262,8 +264,8 @@ class Life:
             StreamStarted() if not state.streaming else InputActivated(4, now_ns),
             StorageFailed("EIO"),
             StorageRestored(),
-            MicrophoneFailed("none"),
-            MicrophoneRestored(),
+            MicrophoneFailed("none") if state.next_number % 2 else StreamUnsigned("hung"),
+            MicrophoneRestored() if state.next_number % 2 else StreamSigned(3),
             ResumeWanted("earlier"),
             InputActivated(rng.randrange(4), now_ns - rng.randrange(30) * NS_PER_MS),
         ]

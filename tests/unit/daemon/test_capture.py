@@ -15,6 +15,7 @@ from agent.capture.camera import Camera, CameraFrame
 from agent.capture.microphone import Microphone
 from agent.clock import NS_PER_S, SimulatedClock
 from agent.daemon.capture import RING_SLACK_NS, CaptureThread, make_ring, make_tracks
+from agent.daemon.signing_watch import SigningWatch
 from agent.encode.video import VideoEncoder
 from agent.errors import CameraError, EncoderError, MicrophoneError
 from agent.media.packets import AudioFormat, VideoPacket
@@ -43,6 +44,7 @@ class Desk:
             open_camera=self._open_camera,
             open_microphone=self._open_microphone,
             open_signer=lambda: None,
+            signing=SigningWatch(lambda _message: None, lambda _gops: None),
             on_progress=lambda: None,
             on_started=self.started.put,
             on_ended=lambda stream, message: self.ended.put((stream, message)),

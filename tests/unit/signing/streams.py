@@ -104,12 +104,12 @@ class FailingSigner:
 def make_signer(
     desk: SigningDesk | None = None,
     name: str = DEVICE,
-    on_fault: Callable[[str | None], None] | None = None,
+    on_answer: Callable[[str | None], None] | None = None,
 ) -> StreamSigner:
     """A stream signer of a device, by default signing while the caller waits."""
     signer = identity(name).signer
     clock = SimulatedClock(BOOTTIME_NS, UTC_NS)
-    return StreamSigner(signer, clock, VENDOR, desk=desk or InlineDesk(signer), on_fault=on_fault)
+    return StreamSigner(signer, clock, VENDOR, desk=desk or InlineDesk(signer), on_answer=on_answer)
 
 
 def sign(packets: Sequence[VideoPacket], desk: SigningDesk | None = None, name: str = DEVICE) -> list[VideoPacket]:
