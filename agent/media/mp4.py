@@ -16,11 +16,14 @@ from typing import BinaryIO, NamedTuple
 
 # A GOP of 2 s at 120 frames/s with stereo AAC needs 6 kB of moof; what is far beyond is not ours and not worth reading.
 MAX_MOOF_BYTES = 1 << 20
+MAX_SAMPLES = MAX_MOOF_BYTES // 4
+"""As many sizes of samples fit into a moof; where one default stands for all of them, no more are believed either."""
 
 _TFHD_BASE_DATA_OFFSET = 0x000001
 _TFHD_SAMPLE_DESCRIPTION_INDEX = 0x000002
 _TFHD_DEFAULT_DURATION = 0x000008
 _TFHD_DEFAULT_SIZE = 0x000010
+_TFHD_DEFAULT_BASE_IS_MOOF = 0x020000
 _TRUN_DATA_OFFSET = 0x000001
 _TRUN_FIRST_SAMPLE_FLAGS = 0x000004
 _TRUN_DURATION = 0x000100
@@ -155,6 +158,33 @@ def fragment_info(moof: bytes) -> FragmentInfo:
     return _parse_moof(moof)[0]
 
 
+def track_samples(moof: bytes, track_id: int) -> list[tuple[int, int]]:
+    """Where one track's samples lie: (offset from the `moof`'s first byte, bytes) of each, in order of decoding.
+
+    They may lie anywhere: the caller has to see that it is inside the `mdat`. Raises Mp4Error when the box is malformed
+    or says it in another way than CMAF does (default-base-is-moof, a data offset in each run).
+    """
+    _parse_moof(moof)
+    samples: list[tuple[int, int]] = []
+    for box, body in _children(moof[next(walk(moof)).header_bytes :]):
+        if box.type != b"traf":
+            continue
+        defaults = _Defaults(0)
+        for part, content in _children(body):
+            if part.type == b"tfhd":
+                defaults = _parse_tfhd(content)
+                if not defaults.base_is_moof and defaults.track_id == track_id:
+                    raise Mp4Error("A traf counts its data's offset from elsewhere than its moof.")
+            elif part.type == b"trun" and defaults.track_id == track_id:
+                at, sizes = _parse_run(content, defaults)
+                if len(samples) + len(sizes) > MAX_SAMPLES:
+                    raise Mp4Error(f"A moof has more than {MAX_SAMPLES} samples.")
+                for size_bytes in sizes:
+                    samples.append((at, size_bytes))
+                    at += size_bytes
+    return samples
+
+
 def _parse_moof(data: bytes) -> tuple[FragmentInfo, int]:
     if len(data) > MAX_MOOF_BYTES:
         raise Mp4Error(f"A moof of {len(data)} bytes is beyond any real one.")
@@ -213,6 +243,7 @@ class _Defaults:
     track_id: int
     duration: int | None = None
     size_bytes: int | None = None
+    base_is_moof: bool = False
 
 
 def _parse_traf(body: bytes) -> tuple[int, TrackFragment, int]:
@@ -247,6 +278,7 @@ def _parse_tfhd(content: bytes) -> _Defaults:
     fields = _Fields(content)
     flags, track_id = fields.take(">II")
     defaults = _Defaults(track_id)
+    defaults.base_is_moof = bool(flags & _TFHD_DEFAULT_BASE_IS_MOOF) and not flags & _TFHD_BASE_DATA_OFFSET
     if flags & _TFHD_BASE_DATA_OFFSET:
         fields.take(">Q")
     if flags & _TFHD_SAMPLE_DESCRIPTION_INDEX:
@@ -260,26 +292,58 @@ def _parse_tfhd(content: bytes) -> _Defaults:
 
 def _parse_trun(content: bytes, defaults: _Defaults) -> tuple[int, int, int]:
     """Samples, their duration and their bytes: ISO/IEC 14496-12, 8.8.8."""
+    run = _run(content)
+
+    def total(flag: int, default: int | None, what: str) -> int:
+        if (column := run.column(flag)) is not None:
+            return sum(column)
+        if default is None and run.samples:
+            raise Mp4Error(f"A trun leaves its samples' {what} to defaults of the moov.")
+        return (default or 0) * run.samples
+
+    return (
+        run.samples,
+        total(_TRUN_DURATION, defaults.duration, "durations"),
+        total(_TRUN_SIZE, defaults.size_bytes, "sizes"),
+    )
+
+
+def _parse_run(content: bytes, defaults: _Defaults) -> tuple[int, tuple[int, ...]]:
+    """Data offset and the bytes of each sample."""
+    run = _run(content)
+    if run.data_offset is None:
+        raise Mp4Error("A trun does not say where its data begins.")
+    sizes = run.column(_TRUN_SIZE)
+    if sizes is None:
+        # No table bears the count out: a few bytes could ask for 2^32 samples.
+        if run.samples > MAX_SAMPLES or defaults.size_bytes is None:
+            raise Mp4Error(f"A trun has no sizes for its {run.samples} samples.")
+        sizes = (defaults.size_bytes,) * run.samples
+    return run.data_offset, sizes
+
+
+class _Run(NamedTuple):
+    samples: int
+    data_offset: int | None
+    columns: list[int]
+    values: tuple[int, ...]
+
+    def column(self, flag: int) -> tuple[int, ...] | None:
+        """One field of each sample, None where defaults stand for it."""
+        if flag not in self.columns:
+            return None
+        return self.values[self.columns.index(flag) :: len(self.columns)]
+
+
+def _run(content: bytes) -> _Run:
     fields = _Fields(content)
     flags, count = fields.take(">II")
+    data_offset: int | None = None
     if flags & _TRUN_DATA_OFFSET:
-        fields.take(">i")
+        (data_offset,) = fields.take(">i")
     if flags & _TRUN_FIRST_SAMPLE_FLAGS:
         fields.take(">I")
     columns = [flag for flag in (_TRUN_DURATION, _TRUN_SIZE, _TRUN_FLAGS, _TRUN_COMPOSITION_OFFSET) if flags & flag]
     # The table is bounded by the box, `count` is not: it is believed only as far as the box has bytes for it.
     table = fields.take_bytes(4 * len(columns) * count)
-    values = struct.unpack(f">{len(table) // 4}I", table)
-
-    def total(column: int, default: int | None, what: str) -> int:
-        if column in columns:
-            return sum(values[columns.index(column) :: len(columns)])
-        if default is None and count:
-            raise Mp4Error(f"A trun leaves its samples' {what} to defaults of the moov.")
-        return (default or 0) * count
-
-    return (
-        count,
-        total(_TRUN_DURATION, defaults.duration, "durations"),
-        total(_TRUN_SIZE, defaults.size_bytes, "sizes"),
-    )
+    return _Run(count, data_offset, columns, struct.unpack(f">{len(table) // 4}I", table))

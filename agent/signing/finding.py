@@ -15,17 +15,19 @@ class GopState(StrEnum):
     """valid: all of it is signed and in its place. missing: what is there is signed, but parts are gone.
 
     invalid: it is not what was signed, or not where it was signed to be. unsigned: no signature vouches for it although
-    one should be there. pending: the stream ends before its signature could come; only at the end of a stream.
+    one should be there. uncovered: its SEI came and has no signature, as when a signer fails, and no later signature
+    covers it. pending: the stream ends before its signature could come; only at the end of a stream.
     """
 
     VALID = "valid"
     MISSING = "missing"
     INVALID = "invalid"
     UNSIGNED = "unsigned"
+    UNCOVERED = "uncovered"
     PENDING = "pending"
 
 
-BAD_STATES = frozenset({GopState.MISSING, GopState.INVALID, GopState.UNSIGNED})
+BAD_STATES = frozenset({GopState.MISSING, GopState.INVALID, GopState.UNSIGNED, GopState.UNCOVERED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class StreamReport:
     """A whole stream, in memory that does not grow with it.
 
     chain: as the stream carries it, device first, without the root; whether it is to be trusted is for the caller to
-    say. first_utc_ns, last_utc_ns: what the camera believed when the valid part began and ended.
+    say. first_utc_ns, last_utc_ns: what the camera believed when the valid part began and ended. seis: SEIs of the
+    specification that were met, good or bad; 0 says that the stream was never signed, or stripped of all of them.
     """
 
     counts: Counter[GopState] = field(default_factory=Counter)
@@ -57,6 +60,7 @@ class StreamReport:
     vendor: VendorInfo | None = None
     first_utc_ns: int | None = None
     last_utc_ns: int | None = None
+    seis: int = 0
 
     @property
     def gops(self) -> int:

@@ -146,7 +146,7 @@ class StreamReader:
             if oldest.carrier is None:
                 self._explain(oldest, at_end=False)
             else:
-                oldest.settle(GopState.UNSIGNED, "Its SEI has no signature, and none came in time to cover it.")
+                oldest.settle(GopState.UNCOVERED, "Its SEI has no signature, and none came in time to cover it.")
 
     def _final(self) -> Iterator[GopFinding]:
         while self._window and (state := self._window[0].state) is not None:
@@ -161,9 +161,11 @@ class StreamReader:
         try:
             sei = parse_sei(unit)
         except SeiError:
+            self.report.seis += 1
             return  # whatever it was to say, it does not: the GOP it was for stays without a signature
         if sei is None:
             return
+        self.report.seis += 1
         statement = sei.statement
         if sei.signature is not None:
             problem = self._key.problem(sei)
@@ -249,6 +251,8 @@ class StreamReader:
             carrier = states.get(gop.carrier)
             if carrier is GopState.VALID:
                 gop.settle(GopState.VALID)
+            elif carrier is GopState.UNCOVERED:
+                gop.settle(GopState.UNCOVERED, "Its SEI has no signature, and none came to cover it.")
             elif carrier is not None and carrier is not GopState.PENDING:
                 gop.settle(GopState.UNSIGNED, f"Its SEI has no signature, and GOP {gop.carrier}, which has it, is bad.")
             states[gop.number] = gop.state
@@ -258,7 +262,7 @@ class StreamReader:
         if gop.number > self._number - MAX_PENDING_GOPS:
             gop.settle(GopState.PENDING, "The stream ends before a signature covers it.")
         else:
-            gop.settle(GopState.UNSIGNED, "Its SEI has no signature, and none came to cover it.")
+            gop.settle(GopState.UNCOVERED, "Its SEI has no signature, and none came to cover it.")
 
     def _explain(self, gop: _Gop, *, at_end: bool, later: tuple[int, int] | None = None) -> None:
         """Settle a GOP whose hash no SEI has. later: a GOP behind it that was recognised, and its counter."""

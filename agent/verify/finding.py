@@ -118,6 +118,13 @@ class Code(StrEnum):
     IDENTITY = "IDENTITY", "An encrypted segment, or a sealed field, does not open with the identity given."
     PLAIN_HASH = "PLAIN_HASH", "What an encrypted segment holds is not what was signed."
     SEALED = "SEALED", "Fields that were sealed to the evidence system's key, opened with the identity given."
+    VIDEO_SIGNED = "VIDEO_SIGNED", "The signatures in a recording's video fit it; how many GOPs they cover."
+    VIDEO_GOP = "VIDEO_GOP", "A GOP of the video is not what the signatures in the video say, or not where they say."
+    VIDEO_KEY = "VIDEO_KEY", "The signatures in the video are of another key than the journal's at that time."
+    VIDEO_UNSIGNED = (
+        "VIDEO_UNSIGNED",
+        "Video, or some GOPs of it, without signatures in itself; the journal alone vouches for it.",
+    )
     ENCRYPTION_CHANGED = (
         "ENCRYPTION_CHANGED",
         "The camera encrypts to other keys than before, or no longer, as its journal says.",

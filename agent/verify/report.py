@@ -8,6 +8,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from agent.trust.certificates import fingerprint_text
 from agent.verify.aspect import AspectVerdict
 from agent.verify.finding import Finding, Severity
 from agent.verify.interval import Interval
@@ -85,6 +89,15 @@ class CertificateReport:
 
     subject: str
     fingerprint: str
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate) -> CertificateReport:
+        """Of a certificate whose names may be unreadable."""
+        try:
+            subject = certificate.subject.rfc4514_string({NameOID.SERIAL_NUMBER: "serialNumber"})
+        except ValueError:
+            subject = "unreadable"
+        return cls(subject, fingerprint_text(certificate))
 
 
 @dataclass(frozen=True, slots=True)

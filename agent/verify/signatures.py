@@ -61,6 +61,11 @@ class SignatureCheck:
         return [key.certificate for key in self._keys.values()]
 
     @property
+    def certificate(self) -> x509.Certificate | None:
+        """The one under which the line taken last stands, None when device/ does not have it."""
+        return self._key.certificate if self._key is not None else None
+
+    @property
     def uncovered_from(self) -> int | None:
         """Ordinal of the first line at the end that no signature covers, or None."""
         return self._pending_from

@@ -6,15 +6,14 @@ Memory does not grow with the media or the journal, only with the number of reco
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.x509.oid import NameOID
 
 from agent.encryption.identity import Identities
 from agent.media.units import VIDEO_TIMESCALE_90K
-from agent.trust.certificates import fingerprint_text
 from agent.vault.record import Record
 from agent.verify.encryption import EncryptionCheck
 from agent.verify.evidence import PACKAGE_NAME, PACKAGE_VERSION, Evidence, locate
@@ -37,6 +36,7 @@ from agent.verify.signatures import SignatureCheck
 from agent.verify.times import TimeCheck
 from agent.verify.timestamps import TimestampCheck
 from agent.verify.verdict import recording_report
+from agent.verify.video import VideoCheck
 
 Progress = Callable[[int, int], None]
 
@@ -56,6 +56,7 @@ def verify_path(
     roots: Sequence[x509.Certificate] | None = None,
     tsa_roots: Sequence[x509.Certificate] | None = None,
     identities: Identities | None = None,
+    video: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Check everything under `path`, a vault or an evidence package.
@@ -63,10 +64,11 @@ def verify_path(
     roots: certificates the examiner trusts; None takes the one that lies in the evidence, which proves no origin.
     tsa_roots: certificates of time authorities the examiner trusts; with None timestamps count unchecked, and say so.
     identities: open encrypted segments and sealed fields; None checks them as they are.
-    progress(done_bytes, all_bytes): called in another thread as media is hashed.
+    video: read the signatures in the video of each recording, too.
+    progress(done_bytes, all_bytes): called in other threads as media is hashed and read.
     Raises EvidenceNotFound when there is neither; whatever is wrong with what there is becomes findings.
     """
-    return _Verification(locate(path), roots, tsa_roots, identities, progress).run()
+    return _Verification(locate(path), roots, tsa_roots, identities, progress, video=video).run()
 
 
 @dataclass(slots=True)
@@ -86,16 +88,19 @@ class _Verification:
         tsa_roots: Sequence[x509.Certificate] | None,
         identities: Identities | None,
         progress: Progress | None,
+        *,
+        video: bool,
     ) -> None:
         self._evidence = evidence
         self._findings = Findings()
         # Before the journal is read: a recording that begins in between is then not taken for an unknown one.
         self._folders = [] if evidence.is_package else names_in(evidence.recordings)
         self._journal_before = self._journal_state()
-        self._done_bytes = 0
+        self._done_bytes = self._read_bytes = 0
         self._progress = progress
-        self._all_bytes = self._media_bytes() if progress else 0
+        self._all_bytes = self._media_bytes() * (1 + video) if progress else 0
         self._media = MediaThread(self._hashed, keep_sums=evidence.is_package, identities=identities)
+        self._video = VideoCheck(identities, self._looked_at) if video else None
         self._signatures = SignatureCheck(evidence.device, roots, self._findings)
         self._times = TimeCheck(self._findings)
         self._timestamps = TimestampCheck(tsa_roots, self._findings)
@@ -110,7 +115,7 @@ class _Verification:
     def run(self) -> Report:
         check_refused(self._evidence, self._findings)
         reader = JournalReader(self._evidence.journal, self._findings, extract=self._evidence.is_package)
-        with self._media:
+        with self._media, self._video or nullcontext():
             for line in reader:
                 self._take(line)
             for recording in self._recordings.values():
@@ -135,8 +140,15 @@ class _Verification:
 
     def _hashed(self, count: int) -> None:
         self._done_bytes += count
+        self._show_progress()
+
+    def _looked_at(self, count: int) -> None:
+        self._read_bytes += count  # apart, because another thread counts what is hashed
+        self._show_progress()
+
+    def _show_progress(self) -> None:
         if self._progress is not None:
-            self._progress(self._done_bytes, self._all_bytes)
+            self._progress(self._done_bytes + self._read_bytes, self._all_bytes)
 
     def _journal_state(self) -> list[tuple[str, int]]:
         """Names and sizes: when they differ afterwards, the camera was writing meanwhile."""
@@ -201,11 +213,17 @@ class _Verification:
             if record.type == "offload":
                 return  # a receipt for what an extract does not hold
             self._recordings[recording_id] = RecordingCheck(recording_id, self._findings, self._media_job)
-        self._recordings[recording_id].take(record, ordinal)
+        recording = self._recordings[recording_id]
+        recording.take(record, ordinal)
+        if recording.closed and self._video is not None:
+            self._video.complete(recording_id)
 
     def _media_job(self, job: MediaJob) -> None:
         if self._evidence.has_recording(job.recording_id):  # a folder that is gone is one finding, not one a file
-            self._media.put(job, self._evidence.recording(job.recording_id) / job.name)
+            folder = self._evidence.recording(job.recording_id)
+            self._media.put(job, folder / job.name)
+            if self._video is not None:
+                self._video.take(job, folder, self._signatures.certificate, self._signatures.certificates)
 
     def _no_journal(self) -> None:
         if self._evidence.is_package or self._folders:
@@ -317,16 +335,14 @@ class _Verification:
         check_sums(self._evidence, self._media.sums, self._findings)
 
     def _report(self, reader: JournalReader) -> Report:
-        findings = tuple(self._findings.all() + self._media.findings.all())
+        video = self._video.findings.all() if self._video is not None else []
+        findings = tuple(self._findings.all() + self._media.findings.all() + video)
         first, last = self._ends.first, self._ends.last
         return Report(
             path=self._evidence.root,
             kind="package" if self._evidence.is_package else "vault",
             device_id=self._signatures.device_id,
-            certificates=tuple(
-                CertificateReport(_subject(certificate), fingerprint_text(certificate))
-                for certificate in self._signatures.certificates
-            ),
+            certificates=tuple(CertificateReport.of(certificate) for certificate in self._signatures.certificates),
             root_given=self._signatures.root_given,
             journal_files=reader.files,
             records=self._ends.count,
@@ -345,10 +361,3 @@ class _Verification:
             ),
             findings=findings,
         )
-
-
-def _subject(certificate: x509.Certificate) -> str:
-    try:
-        return certificate.subject.rfc4514_string({NameOID.SERIAL_NUMBER: "serialNumber"})
-    except ValueError:
-        return "unreadable"

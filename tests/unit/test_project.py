@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "recorder": {"clock", "encryption", "errors", "media", "ring", "vault"},
     "panel": {"clock", "controller", "errors", "settings"},
     "control": {"errors"},
-    "verify": {"clock", "encryption", "errors", "media", "trust", "vault"},
+    "verify": {"clock", "encryption", "errors", "media", "signing", "trust", "vault"},
     "offload": {"clock", "errors", "trust", "vault", "verify"},
     "doctor": {"capture", "clock", "encode", "errors", "media", "settings", "trust", "vault"},
     "daemon": {

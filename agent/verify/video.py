@@ -1,0 +1,302 @@
+"""The signatures in the video of recordings, as a second view beside the journal.
+
+Each recording's segments are read as one stream, in a thread of its own, so that the check of the files never waits for
+it. What is read is what checkpoints vouch for: behind the last one of a recovered segment a power cut may have left
+anything, and an honest camera must not fail for that. Memory holds one fragment.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Self
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
+from agent.encryption.identity import Identities
+from agent.errors import EncryptionError
+from agent.media.mp4 import Mp4Error
+from agent.media.units import VIDEO_TIMESCALE_90K
+from agent.signing.finding import GopState
+from agent.signing.nal import NalError, split_sample
+from agent.signing.reader import StreamReader
+from agent.trust.certificates import fingerprint_text, public_key_der
+from agent.vault.layout import is_encrypted
+from agent.verify.evidence_file import open_plain
+from agent.verify.finding import Code, Findings
+from agent.verify.segments import CHUNK_BYTES, MediaJob
+from agent.verify.video_fragments import FragmentReader, VideoFragment
+from agent.verify.video_summary import VideoSummary, where
+
+_LENGTH_BYTES = 4
+"""libavformat writes no other length fields (ff_isom_write_avcc); init.mp4, which says so, is hashed in the journal."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A segment, as far as it is vouched for. checkpointed_90k: where its last checkpoint ends."""
+
+    name: str
+    bytes: int
+    state: str
+    checkpointed_90k: int
+
+
+@dataclass(slots=True)
+class _Stream:
+    """A recording's video. keys: certificates that the journal names for its time, empty when it names none that is
+    known. gaps_90k: where frames follow that come after some that the camera could not keep, by signed records.
+    """
+
+    recording_id: str
+    folder: Path
+    keys: Sequence[x509.Certificate]
+    files: list[_File] = field(default_factory=list)
+    gaps_90k: set[int] = field(default_factory=set)
+    end_90k: int = 0
+
+
+class VideoCheck:
+    """Takes the media of recordings as records name it. Use as a context manager; leaving it waits for the reading."""
+
+    def __init__(self, identities: Identities | None, on_bytes: Callable[[int], None]) -> None:
+        """identities: open encrypted segments; without, these recordings are passed over, which NOT_DECRYPTED says.
+
+        on_bytes(count): called in the thread as bytes are read.
+        """
+        self.findings = Findings()
+        self._identities = identities
+        self._on_bytes = on_bytes
+        self._streams: dict[str, _Stream] = {}
+        self._ready: SimpleQueue[_Stream | None] = SimpleQueue()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="verify-video", daemon=True)
+
+    def take(
+        self, job: MediaJob, folder: Path, now: x509.Certificate | None, before: Sequence[x509.Certificate]
+    ) -> None:
+        """The next file of a recording. now: whose key signs the journal here; before: all that signed it so far."""
+        stream = self._streams.get(job.recording_id)
+        if stream is None:
+            # With its init.mp4 a recording is opened, by the run that filmed it. One that begins with anything else was
+            # found by a later start, which may have another key.
+            keys = before if job.state != "init" else [now] if now is not None else []
+            stream = self._streams[job.recording_id] = _Stream(job.recording_id, folder, tuple(keys))
+        if job.state == "init":
+            return
+        for checkpoint in job.checkpoints:
+            if checkpoint.first_media_90k > stream.end_90k:
+                stream.gaps_90k.add(checkpoint.first_media_90k)
+            stream.end_90k = checkpoint.end_media_90k
+        stream.files.append(_File(job.name, job.bytes, job.state, stream.end_90k))
+
+    def complete(self, recording_id: str) -> None:
+        """No file of it follows: its video can be read. Nothing happens for one that has none, or the second time."""
+        stream = self._streams.pop(recording_id, None)
+        if stream is not None and stream.files:
+            self._ready.put(stream)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for recording_id in list(self._streams):
+            self.complete(recording_id)
+        self._ready.put(None)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        while (stream := self._ready.get()) is not None:
+            if self._error is None:
+                try:
+                    _StreamCheck(stream, self._identities, self.findings, self._on_bytes).run()
+                except Exception as error:  # noqa: BLE001  handed over to the thread that leaves the context
+                    self._error = error
+
+
+class _StreamCheck:
+    """Reads one recording's stream. A gap that the journal tells ends one stream, and another begins behind it."""
+
+    def __init__(
+        self, stream: _Stream, identities: Identities | None, findings: Findings, on_bytes: Callable[[int], None]
+    ) -> None:
+        self._stream = stream
+        self._identities = identities
+        self._findings = findings
+        self._on_bytes = on_bytes
+        self._summary = VideoSummary()
+        self._reader = StreamReader()
+        self._seis = 0
+        self._earlier_gops = 0
+        self._end_90k = 0
+        self._strangers: list[x509.Certificate] = []
+        self._unreadable: str | None = None
+
+    def run(self) -> None:
+        """Report what its signatures say."""
+        for file in sorted(self._stream.files, key=lambda file: file.name):
+            if is_encrypted(file.name) and self._identities is None:
+                return
+            try:
+                self._read(file)
+            except EncryptionError:
+                return  # the check of the files says IDENTITY of it
+            except OSError:
+                continue  # it says that of it, too; here the GOPs in it are missing
+        self._end_reader()
+        self._report()
+
+    # -- reading ----------------------------------------------------------------------------------------------
+
+    def _read(self, file: _File) -> None:
+        fragments = FragmentReader()
+        wrong: Mp4Error | None = None
+
+        def take(data: bytes) -> None:
+            nonlocal wrong
+            if wrong is not None:
+                return
+            try:
+                for fragment in fragments.take(data):
+                    self._fragment(fragment, file)
+            except Mp4Error as error:
+                wrong = error
+
+        with open_plain(self._stream.folder / file.name) as source:
+            chunks = self._chunks(source, file.bytes)
+            if is_encrypted(file.name) and self._identities is not None:
+                if file.bytes:
+                    self._identities.decrypt(chunks, take)
+            else:
+                for chunk in chunks:
+                    take(chunk)
+        if file.state == "recovered" and self._end_90k >= file.checkpointed_90k:
+            return
+        if wrong is None and fragments.in_fragment:
+            wrong = Mp4Error("It ends inside a fragment.")
+        if wrong is not None and self._unreadable is None:
+            self._unreadable = f"the video in {file.name} cannot be read behind {_seconds(self._end_90k)}: {wrong}"
+
+    def _chunks(self, source: io.FileIO, left: int) -> Iterator[bytes]:
+        while left and (chunk := source.read(min(CHUNK_BYTES, left))):
+            left -= len(chunk)
+            self._on_bytes(len(chunk))
+            yield chunk
+
+    def _fragment(self, fragment: VideoFragment, file: _File) -> None:
+        begin = fragment.begin_90k
+        if file.state == "recovered" and begin >= file.checkpointed_90k:
+            return
+        if begin in self._stream.gaps_90k:
+            self._end_reader()
+        self._end_90k = fragment.end_90k
+        time_s = begin / VIDEO_TIMESCALE_90K
+        for sample in fragment.samples:
+            try:
+                units = split_sample(sample, _LENGTH_BYTES)
+            except NalError as error:
+                found = self._reader.unreadable(str(error), time_s)
+            else:
+                found = self._reader.picture(sample, units, time_s)
+            for finding in found:
+                self._summary.take(replace(finding, number=finding.number + self._earlier_gops))
+
+    def _end_reader(self) -> None:
+        for finding in self._reader.end():
+            self._summary.take(replace(finding, number=finding.number + self._earlier_gops))
+        report = self._reader.report
+        self._seis += report.seis
+        self._earlier_gops += report.gops
+        if report.chain and self._stream.keys and not _is_one_of(report.chain[0], self._stream.keys):
+            self._strangers.append(report.chain[0])
+        self._reader = StreamReader()
+
+    # -- findings ---------------------------------------------------------------------------------------------
+
+    def _fail(self, code: Code, sentence: str) -> None:
+        recording_id = self._stream.recording_id
+        self._findings.fail(code, f"{recording_id}/video", sentence, recording_id=recording_id)
+
+    def _report(self) -> None:
+        summary, recording_id = self._summary, self._stream.recording_id
+        if self._unreadable is not None:
+            self._fail(Code.VIDEO_GOP, f"For the signatures in it, {self._unreadable}")
+        if not summary.gops:
+            return
+        if not self._seis:
+            self._findings.note(
+                Code.VIDEO_UNSIGNED,
+                f"{recording_id}/video",
+                f"Its video ({summary.gops} GOPs) has no signatures in itself: the camera filmed without them, or for "
+                "less than two GOPs. The journal vouches for it all the same; a copy of the video alone cannot be "
+                "checked.",
+                recording_id=recording_id,
+            )
+            return
+        for stranger in self._strangers:
+            self._fail(
+                Code.VIDEO_KEY,
+                "The signatures in its video are of another key than the one that signed the journal then: certificate "
+                f"SHA-256 {fingerprint_text(stranger)}.",
+            )
+        if (bad := summary.first_bad) is not None:
+            more = f" {summary.bad_gops - 1} more GOPs are bad." if summary.bad_gops > 1 else ""
+            self._fail(Code.VIDEO_GOP, f"{where(bad)} fails by the signatures in the video: {bad.reason}{more}")
+        self._report_unsigned()
+        if bad is None and not self._strangers and self._unreadable is None and summary.counts[GopState.VALID]:
+            pending = summary.counts[GopState.PENDING]
+            self._findings.note(
+                Code.VIDEO_SIGNED,
+                f"{recording_id}/video",
+                f"The signatures in its video fit {summary.counts[GopState.VALID]} of {summary.gops} GOPs"
+                + (
+                    f"; {pending} had none yet when it ended, and the journal alone vouches for them."
+                    if pending
+                    else "."
+                ),
+                recording_id=recording_id,
+            )
+
+    def _report_unsigned(self) -> None:
+        summary = self._summary
+        first = summary.first_uncovered
+        if first is not None:
+            sentence = (
+                f"{summary.counts[GopState.UNCOVERED]} of {summary.gops} GOPs, the first of them {where(first)} say "
+                "that they could not be signed in the video: the camera's signer failed. The journal alone vouches "
+                "for them."
+            )
+        elif not summary.counts[GopState.VALID] and summary.first_bad is None:
+            sentence = (
+                f"Its video ({summary.gops} GOPs) ended before a signature in it came: the camera's signer failed, or "
+                "was slow. The journal alone vouches for it."
+            )
+        else:
+            return
+        recording_id = self._stream.recording_id
+        self._findings.warn(Code.VIDEO_UNSIGNED, f"{recording_id}/video", sentence, recording_id=recording_id)
+
+
+def _is_one_of(certificate: x509.Certificate, named: Sequence[x509.Certificate]) -> bool:
+    """By key: a renewed certificate is for the same one."""
+    key = _key(certificate)
+    return key is not None and any(_key(other) == key for other in named)
+
+
+def _key(certificate: x509.Certificate) -> bytes | None:
+    try:
+        return public_key_der(certificate.public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+
+
+def _seconds(ticks_90k: int) -> str:
+    return f"{ticks_90k / VIDEO_TIMESCALE_90K:.3f} s"
