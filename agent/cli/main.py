@@ -86,11 +86,17 @@ def build_parser() -> argparse.ArgumentParser:
         "It needs nothing but the files.",
         settings=False,
     )
-    verify.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="vaults or evidence packages")
+    verify.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="vaults, evidence packages, or video files")
     verify.add_argument(
         "--root", type=Path, metavar="ROOT.pem", help="the CA you trust; without it the origin stays open"
     )
     _add_identity_option(verify, "look into encrypted segments, too")
+    verify.add_argument(
+        "--video",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="read the signatures in the video of vaults and packages, too; --no-video is faster",
+    )
     verify.add_argument(
         "--tsa-root", type=Path, metavar="TSA.pem", help="the time authority's root; without it times stay open"
     )
@@ -247,6 +253,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         root=arguments.root,
         tsa_root=arguments.tsa_root,
         identity=arguments.identity,
+        video=arguments.video,
         as_json=arguments.as_json,
     )
 

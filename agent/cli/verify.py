@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
+from agent.cli.verify_video import print_video_report
 from agent.encryption.identity import Identities
 from agent.errors import DeviceKeyError, EvidenceNotFound
 from agent.trust.certificates import load_chain
@@ -25,6 +26,7 @@ from agent.verify.finding import Finding, Severity
 from agent.verify.interval import Interval, utc_json
 from agent.verify.report import RecordingReport, Report, Verdict
 from agent.verify.verify import verify_path
+from agent.verify.video_file import VideoFileReport, check_video_file
 
 _STYLES = {Severity.FAIL: "bold red", Severity.WARN: "yellow", Severity.NOTE: "dim"}
 _VERDICTS = {
@@ -47,12 +49,14 @@ def verify(
     root: Path | None,
     tsa_root: Path | None = None,
     identity: Path | None = None,
+    video: bool = True,
     as_json: bool,
 ) -> int:
     """Check each path and print what was found; returns 0 when nothing refutes the evidence, else 1.
 
-    A path is a vault, an evidence package, or a store's folder with packages in it. root: PEM of the CA the examiner
-    trusts; tsa_root: of the time authority. identity: an age identity file that opens encrypted segments.
+    A path is a vault, an evidence package, a store's folder with packages in it, or a video file. root: PEM of the CA
+    the examiner trusts; tsa_root: of the time authority. identity: an age identity file that opens encrypted segments.
+    video: whether the signatures in the video of vaults and packages are read, too.
     Raises EvidenceNotFound when there is nothing to check at a path, or no certificate in `root` or `tsa_root`,
     EncryptionError when there is no identity in `identity`.
     """
@@ -62,10 +66,16 @@ def verify(
     except DeviceKeyError as error:
         raise EvidenceNotFound(f"The root certificate cannot be used: {error}") from error
     identities = Identities.load(identity) if identity is not None else None
-    reports = []
+    reports: list[Report | VideoFileReport] = []
     console = Console(highlight=False, soft_wrap=False)
     for path in [found for named in paths for found in _expand(named)]:
-        report = _verify_one(path, roots, tsa_roots, identities, quiet=as_json)
+        if path.is_file():
+            of_video = check_video_file(path, roots)
+            reports.append(of_video)
+            if not as_json:
+                print_video_report(console, of_video)
+            continue
+        report = _verify_one(path, roots, tsa_roots, identities, video=video, quiet=as_json)
         reports.append(report)
         if not as_json:
             print_report(console, report)
@@ -102,11 +112,12 @@ def _verify_one(
     tsa_roots: Sequence[x509.Certificate] | None,
     identities: Identities | None,
     *,
+    video: bool,
     quiet: bool,
 ) -> Report:
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
-        return verify_path(path, roots=roots, tsa_roots=tsa_roots, identities=identities)
+        return verify_path(path, roots=roots, tsa_roots=tsa_roots, identities=identities, video=video)
     columns = (TextColumn("Checking"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("")
@@ -115,6 +126,7 @@ def _verify_one(
             roots=roots,
             tsa_roots=tsa_roots,
             identities=identities,
+            video=video,
             progress=lambda done, total: progress.update(task, completed=done, total=max(done, total)),
         )
 

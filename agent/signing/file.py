@@ -40,7 +40,7 @@ def read_file(source: Path | BinaryIO, on_gop: Callable[[GopFinding], None] = la
                         on_gop(finding)
     except (FFmpegError, OSError) as error:
         raise EvidenceDamagedError(
-            f"The video cannot be read to its end ({error}); check the file's hash against its record."
+            f"The video cannot be read to its end ({error.strerror or error}); compare its hash with its record."
         ) from error
     for finding in reader.end():
         on_gop(finding)

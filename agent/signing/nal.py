@@ -57,7 +57,7 @@ def split_byte_stream(data: bytes) -> list[NalUnit]:
     return units
 
 
-def split_sample(data: bytes, length_bytes: int) -> list[NalUnit]:
+def split_sample(data: bytes | memoryview, length_bytes: int) -> list[NalUnit]:
     """The NAL units of a sample, each behind a big-endian length field of `length_bytes` (1, 2 or 4).
 
     Raises NalError when they do not fill the sample exactly, and for an empty one.
@@ -92,20 +92,20 @@ def unescape(unit: bytes) -> bytes:
     return _ESCAPED.sub(b"\x00\x00", unit)
 
 
-def is_first_slice(data: bytes, unit: NalUnit) -> bool:
+def is_first_slice(data: bytes | memoryview, unit: NalUnit) -> bool:
     """Whether a slice begins its picture: first_mb_in_slice, Exp-Golomb in the first bits, is 0 (7.3.3, 9.1)."""
     return unit.end - unit.start > 1 and data[unit.start + 1] >= 0x80
 
 
-def _without_trailing_zeros(data: bytes, start: int, end: int) -> int:
+def _without_trailing_zeros(data: bytes | memoryview, start: int, end: int) -> int:
     if end > start and data[end - 1] == 0:
         end -= 1
         if end > start and data[end - 1] == 0:  # rare: zeros that fill up (trailing_zero_8bits)
-            return start + len(data[start:end].rstrip(b"\x00"))
+            return start + len(bytes(data[start:end]).rstrip(b"\x00"))
     return end
 
 
-def _unit(data: bytes, prefix: int, start: int, end: int) -> NalUnit:
+def _unit(data: bytes | memoryview, prefix: int, start: int, end: int) -> NalUnit:
     if end <= start:
         raise NalError(f"At byte {prefix} stands an empty NAL unit.")
     if data[start] & 0x80:

@@ -69,11 +69,13 @@ class StreamReader:
         self._first_hashes: dict[int, bytes] = {}
         self._number = 0
 
-    def picture(self, data: bytes, units: list[NalUnit], media_time_s: float | None) -> Iterator[GopFinding]:
+    def picture(
+        self, data: bytes | memoryview, units: list[NalUnit], media_time_s: float | None
+    ) -> Iterator[GopFinding]:
         """One access unit, split. Yields the findings that have become final with it."""
         for unit in units:
             if unit.type == SEI:
-                self._sei(data[unit.start : unit.end])
+                self._sei(bytes(data[unit.start : unit.end]))
             elif unit.type in (NON_IDR_SLICE, IDR_SLICE):
                 self._slice(data, unit, media_time_s)
             elif unit.type in UNCOVERED_PICTURE_TYPES:
@@ -108,7 +110,7 @@ class StreamReader:
             self._open = _Gop(self._number, media_time_s, GopHashes())
         return self._open
 
-    def _slice(self, data: bytes, unit: NalUnit, media_time_s: float | None) -> None:
+    def _slice(self, data: bytes | memoryview, unit: NalUnit, media_time_s: float | None) -> None:
         first = is_first_slice(data, unit)
         if unit.type == IDR_SLICE and first:
             self._close()

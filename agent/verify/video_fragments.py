@@ -18,13 +18,13 @@ _HEADER_BYTES = 8
 class VideoFragment:
     """One fragment's video. number: as its `moof` says; begin_90k, end_90k: its media times.
 
-    samples: access units, each NAL unit behind its length field, in the order of decoding.
+    samples: access units, each NAL unit behind its length field, in the order of decoding; views of one buffer.
     """
 
     number: int
     begin_90k: int
     end_90k: int
-    samples: tuple[bytes, ...]
+    samples: tuple[memoryview, ...]
 
 
 class FragmentReader:
@@ -77,7 +77,7 @@ class FragmentReader:
             self._box.clear()
             return None
         fragment = _fragment(self._moof, self._box)
-        self._box.clear()
+        self._box = bytearray()  # and not cleared: the fragment has views of it
         self._moof = b""
         return fragment
 
@@ -93,7 +93,7 @@ def _fragment(moof: bytes, mdat: bytearray) -> VideoFragment:
         len(moof) + _HEADER_BYTES <= offset <= len(moof) + len(mdat) - size_bytes for offset, size_bytes in spans
     ):
         raise Mp4Error(f"Fragment {info.sequence_number} has pictures outside of its mdat.")
-    with memoryview(mdat) as view:
-        samples = tuple(bytes(view[offset - len(moof) :][:size_bytes]) for offset, size_bytes in spans)
+    view = memoryview(mdat)
+    samples = tuple(view[offset - len(moof) :][:size_bytes] for offset, size_bytes in spans)
     begin = video.base_media_decode_time
     return VideoFragment(info.sequence_number, begin, begin + video.duration, samples)

@@ -71,6 +71,7 @@ ALLOWED: dict[str, set[str]] = {
         "offload",
         "panel",
         "settings",
+        "signing",
         "trust",
         "vault",
         "verify",
