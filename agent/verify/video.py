@@ -39,12 +39,10 @@ _LENGTH_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A segment, as far as it is vouched for. checkpointed_90k: where its last checkpoint ends."""
+    """A segment, and how many of its bytes are read."""
 
     name: str
     bytes: int
-    state: str
-    checkpointed_90k: int
 
 
 @dataclass(slots=True)
@@ -93,7 +91,8 @@ class VideoCheck:
             if checkpoint.first_media_90k > stream.end_90k:
                 stream.gaps_90k.add(checkpoint.first_media_90k)
             stream.end_90k = checkpoint.end_media_90k
-        stream.files.append(_File(job.name, job.bytes, job.state, stream.end_90k))
+        checkpointed = job.checkpoints[-1].bytes if job.checkpoints else 0
+        stream.files.append(_File(job.name, checkpointed if job.state == "recovered" else job.bytes))
 
     def complete(self, recording_id: str) -> None:
         """No file of it follows: its video can be read. Nothing happens for one that has none, or the second time."""
@@ -166,7 +165,7 @@ class _StreamCheck:
                 return
             try:
                 for fragment in fragments.take(data):
-                    self._fragment(fragment, file)
+                    self._fragment(fragment)
             except Mp4Error as error:
                 wrong = error
 
@@ -178,8 +177,6 @@ class _StreamCheck:
             else:
                 for chunk in chunks:
                     take(chunk)
-        if file.state == "recovered" and self._end_90k >= file.checkpointed_90k:
-            return
         if wrong is None and fragments.in_fragment:
             wrong = Mp4Error("It ends inside a fragment.")
         if wrong is not None and self._unreadable is None:
@@ -191,10 +188,8 @@ class _StreamCheck:
             self._on_bytes(len(chunk))
             yield chunk
 
-    def _fragment(self, fragment: VideoFragment, file: _File) -> None:
+    def _fragment(self, fragment: VideoFragment) -> None:
         begin = fragment.begin_90k
-        if file.state == "recovered" and begin >= file.checkpointed_90k:
-            return
         if begin in self._stream.gaps_90k:
             self._end_reader()
         self._end_90k = fragment.end_90k
