@@ -53,10 +53,9 @@ def recover(
 ) -> Recovered:
     """Seal every unfinished recording. Safe to be cut and run again at any point. Raises StorageError."""
     names = filesystem.list_dir(layout.recordings)
-    # What a file manager leaves on a card is nobody's recording, and must not keep the camera from starting.
-    ours = [
-        name for name in names if RECORDING_ID.fullmatch(name) and filesystem.size_bytes(layout.recording(name)) is None
-    ]
+    # What a file manager leaves on a card is nobody's recording, and must not keep the camera from starting. A link
+    # that somebody put there would have its `recording.json` written where it leads to.
+    ours = [name for name in names if RECORDING_ID.fullmatch(name) and _is_folder(filesystem, layout.recording(name))]
     unfinished = [name for name in ours if filesystem.size_bytes(layout.recording(name) / RECORDING_JSON_NAME) is None]
     resume_from = None
     for recording_id in unfinished:
@@ -79,6 +78,10 @@ def recover(
         summary = summarise(recording_id, [*((r.type, r.fields) for r in records), *sealed])
         write_whole(filesystem, layout.recording(recording_id) / RECORDING_JSON_NAME, summary.to_json())
     return Recovered(tuple(unfinished), resume_from, tuple(sorted(set(names) - set(ours))))
+
+
+def _is_folder(filesystem: Filesystem, path: Path) -> bool:
+    return filesystem.size_bytes(path) is None and not filesystem.is_link(path)
 
 
 def records_of(filesystem: Filesystem, layout: VaultLayout, recording_id: str) -> list[Record]:
