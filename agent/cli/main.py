@@ -130,6 +130,9 @@ def build_parser() -> argparse.ArgumentParser:
         "Camera, encoder, microphone, GPIO, serial line, storage, clock and key.",
     )
     _add_json_option(doctor)
+    doctor.add_argument(
+        "--record", action="store_true", help="have the running daemon journal the results, for the support sheet"
+    )
 
     offload = add(
         "offload",
@@ -287,7 +290,7 @@ def _enroll(arguments: argparse.Namespace) -> int:
 def _doctor(arguments: argparse.Namespace) -> int:
     from agent.cli.doctor import doctor
 
-    return doctor(_load(arguments).settings, as_json=arguments.as_json)
+    return doctor(_load(arguments).settings, as_json=arguments.as_json, record=arguments.record)
 
 
 def _offload(arguments: argparse.Namespace) -> int:
