@@ -100,6 +100,9 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--tsa-root", type=Path, metavar="TSA.pem", help="the time authority's root; without it times stay open"
     )
+    verify.add_argument(
+        "--all", action="store_true", dest="everything", help="list every finding, also those that follow from another"
+    )
     _add_json_option(verify)
 
     export = add("export", _export, "Join a recording into one MP4 without re-encoding anything.")
@@ -257,6 +260,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         tsa_root=arguments.tsa_root,
         identity=arguments.identity,
         video=arguments.video,
+        everything=arguments.everything,
         as_json=arguments.as_json,
     )
 
