@@ -1,8 +1,8 @@
 """A disk with a volatile write cache, and a power cut: what an SD card is, and a file on a host is not.
 
 It is an NBD export (the network block device protocol of the NBD project, doc/proto.md: fixed newstyle handshake and
-simple replies) for QEMU. A write is acknowledged at once and held in memory; a FLUSH makes durable what was acknowledged
-before it, a write with FUA itself. Killing QEMU alone loses nothing that was sent, for the host keeps it.
+simple replies) for QEMU. A write is acknowledged at once and held in memory; a FLUSH makes durable what was
+acknowledged before it, a write with FUA itself. Killing QEMU alone loses nothing that was sent, for the host keeps it.
 
 The kernel sends what it likes in any order between two flushes, and a card stores it in any order: after a cut each
 unflushed write may be there or not (`keep`), and of one write some sectors and not others (`tear`).
