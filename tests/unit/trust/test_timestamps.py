@@ -114,7 +114,7 @@ def test_times_that_no_authority_states_are_refused(moment: datetime, accuracy: 
 
 
 def test_an_authority_may_be_a_day_off() -> None:
-    response = time_authority().at(NOW, accuracy=good_to(86_400, None, 0))(REQUEST.der)
+    response = time_authority().at(NOW, accuracy=good_to(86_400))(REQUEST.der)
     assert read_response(response).accuracy == timedelta(days=1)
 
 
