@@ -8,7 +8,7 @@ SEED ?= 1
 SECONDS ?=
 unexport SECONDS
 
-.PHONY: help demo test lint benchmark rig test-rig rig-shell powercut shell setup lock clean distclean
+.PHONY: help demo test fuzz lint benchmark rig test-rig rig-shell powercut shell setup lock clean distclean
 
 help:       ## This list
 	@sed -n 's/^\([a-z-]*\): *## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r target line; do \
@@ -21,6 +21,11 @@ demo:       ## Record, offload and check evidence before your eyes [SECONDS=30] 
 test:       ## All tests, or some [T=tests/unit] [T="tests -k ring -x"]
 	@tools/setup.sh
 	@.venv/bin/python -m pytest $(T)
+
+fuzz:       ## Feed hostile bytes to every reader [MINUTES=10] [TARGET=sei] [TARGET=sei REPLAY=build/fuzz/crashes/…/input]
+	@tools/setup.sh --fuzz
+	@.venv/bin/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(TARGET),--target $(TARGET)) \
+	  $(if $(REPLAY),--replay "$(REPLAY)")
 
 lint:       ## Style, format and types: ruff and mypy
 	@tools/setup.sh
