@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from heapq import merge
 from pathlib import Path
 
 from cryptography import x509
@@ -22,7 +23,7 @@ from agent.verify.evidence_file import (
     names_in,
 )
 from agent.verify.fields import FieldError
-from agent.verify.finding import Code, Findings, Severity
+from agent.verify.finding import Code, Finding, Findings, Severity
 from agent.verify.folders import check_folder, check_refused, check_unrecorded
 from agent.verify.journal import JournalLine, JournalReader
 from agent.verify.media_thread import MediaThread
@@ -362,6 +363,10 @@ class _Verification:
     def _report(self, reader: JournalReader) -> Report:
         video = self._video.findings.all() if self._video is not None else []
         findings = tuple(self._findings.all() + self._media.findings.all() + video)
+        # By recording, because each against all would be a hundred million comparisons for ten thousand recordings.
+        about: dict[str | None, list[tuple[int, Finding]]] = {}
+        for number, finding in enumerate(findings):
+            about.setdefault(finding.recording_id, []).append((number, finding))
         first, last = self._ends.first, self._ends.last
         return Report(
             path=self._evidence.root,
@@ -377,7 +382,7 @@ class _Verification:
             recordings=tuple(
                 recording_report(
                     check,
-                    findings,
+                    [finding for _, finding in merge(about.get(None, ()), about.get(check.recording_id, ()))],
                     self._timestamps.interval(check.recording_id),
                     root_given=self._signatures.root_given,
                     signed=self._signatures.signed > 0,
