@@ -2,7 +2,7 @@
 # Installs the agent on a camera, or takes it away again: `make install`, `make uninstall`. See docs/operations.md.
 #   DESTDIR  stands before every path, to build an image or a package; then nothing of this machine is touched
 #   PREFIX   where the program goes (/opt/bodycam)
-#   EXTRAS   further locked packages: encryption, pkcs11, webcam (all of them unless said)
+#   EXTRAS   further locked packages: encryption, pkcs11, webcam (all of them unless said; none)
 #   PACKAGES no: leave out what comes from the package index, to look at everything else
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -10,6 +10,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly destdir=${DESTDIR:-} prefix=${PREFIX:-/opt/bodycam} python=${PYTHON:-/usr/bin/python3}
 readonly system=/usr/local/lib etc=/etc/bodycam
 readonly program=$destdir$prefix
+# Built beside the old one and then put in its place, so that an install that fails leaves a camera that works.
+readonly built=$program.new
 readonly shipped=$program/share/configuration.sha256
 readonly units=(bodycam.service bodycam-fault.service bodycam-offload.service bodycam-offload.timer bodycam-timestamp.service)
 
@@ -79,7 +81,7 @@ locked_packages() {
         /^#/ { keep = 0 }
         keep' requirements/run.lock
     # The extras by their pins in the lock that was tested.
-    awk -v extras="${EXTRAS-encryption pkcs11 webcam}" '
+    awk -v extras="${EXTRAS:-encryption pkcs11 webcam}" '
         BEGIN {
             if (extras ~ /encryption/) wanted["pyrage"]
             if (extras ~ /pkcs11/) { wanted["python-pkcs11"]; wanted["asn1crypto"] }
@@ -98,63 +100,68 @@ make_environment() {
     fi
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||
         stop "$python cannot make virtual environments. Install the package python3-venv, then try again."
-    "$python" -m venv --clear "${options[@]}" "$program"
+    rm -rf "$built"
+    [[ ${PACKAGES:-yes} != no ]] || options+=(--without-pip)
+    "$python" -m venv "${options[@]}" "$built"
     if [[ ${PACKAGES:-yes} != no ]]; then
         packages=$(mktemp)
         locked_packages "$numpy" >"$packages"
         # --no-deps: the lock is complete, and what the system brings is not to be brought again.
-        "$program/bin/python" -m pip --disable-pip-version-check --no-input --quiet install \
-            --require-hashes --only-binary=:all: --no-deps -r "$packages"
+        "$built/bin/python" -m pip --disable-pip-version-check --no-input --quiet install \
+            --require-hashes --only-binary=:all: --no-compile --no-deps -r "$packages"
         rm -f "$packages"
+        # What is not there need not be kept up to date.
+        "$built/bin/python" -m pip --disable-pip-version-check --quiet uninstall --yes pip 2>/dev/null
     fi
-    # What is not there need not be kept up to date.
-    "$program/bin/python" -m pip --disable-pip-version-check --quiet uninstall --yes pip 2>/dev/null
-    rm -f "$program"/bin/pip* "$program"/bin/[Aa]ctivate*
+    rm -f "$built"/bin/pip* "$built"/bin/[Aa]ctivate*
 }
 
 # The agent is plain Python: it is copied as it lies here, so that a device needs no build tools.
 put_agent() {
     local packages room
-    packages=$(echo "$program"/lib/python3*/site-packages)
+    packages=$(echo "$built"/lib/python3*/site-packages)
     for room in agent firmware_bridge; do
         [[ -d $room ]] || continue
         cp -R --no-preserve=mode,ownership "$room" "$packages/"
         find "$packages/$room" -name __pycache__ -prune -exec rm -rf {} +
     done
     # -s: a user's own packages are not the camera's.
-    printf '#!%s/bin/python -s\nfrom agent.cli.main import main\n\nmain()\n' "$prefix" >"$program/bin/bodycam"
-    chmod 755 "$program/bin/bodycam"
+    printf '#!%s/bin/python -s\nfrom agent.cli.main import main\n\nmain()\n' "$prefix" >"$built/bin/bodycam"
+    chmod 755 "$built/bin/bodycam"
     # A script names its interpreter by its whole path, which is not where this was built.
-    if [[ -n $destdir ]]; then
-        { grep -rlI --null "^#!$program/" "$program/bin" || true; } | xargs -0 -r sed -i "1s,^#!$program/,#!$prefix/,"
-        sed -i "s,$program,$prefix,g" "$program/pyvenv.cfg"
-        ln -sfn "$python" "$program/bin/python3"
-    fi
-    # Compiled now: the service may not write here. By hash, so that a clock that is wrong does not count.
-    "$program/bin/python" -m compileall -q -s "$destdir" --invalidation-mode unchecked-hash "$packages" || true
+    { grep -rlI --null "^#!$built/" "$built/bin" || true; } | xargs -0 -r sed -i "1s,^#!$built/,#!$prefix/,"
+    sed -i "s,$built,$prefix,g" "$built/pyvenv.cfg"
+    # Compiled now: the service may not write here. By hash, so that a clock that is wrong does not count. Some packages
+    # bring files for other versions of Python, which do not compile.
+    "$built/bin/python" -m compileall -q -f -s "$built" -p "$prefix" --invalidation-mode unchecked-hash "$packages" \
+        >/dev/null || true
 }
 
 put_documents() {
     local page
-    install -d "$program/share/doc"
-    for page in LICENSE README.md docs/*; do install -m 644 "$page" "$program/share/doc/"; done
+    install -d "$built/share/doc"
+    for page in LICENSE README.md docs/*; do install -m 644 "$page" "$built/share/doc/"; done
 }
 
 install_all() {
     local mode source target
+    [[ -n $destdir ]] || ! systemctl --quiet is-active bodycam.service 2>/dev/null ||
+        stop "The camera is running. Stop it first, which seals what it records: systemctl stop bodycam.service"
+    umask 022
     make_environment
     put_agent
     put_documents
-    install -d "$program/lib/bodycam" "$destdir/usr/local/bin"
-    install -m 755 systemd/fault-light "$program/lib/bodycam/fault-light"
+    install -d "$built/lib/bodycam" "$destdir/usr/local/bin"
+    install -m 755 systemd/fault-light "$built/lib/bodycam/fault-light"
     ln -sfn "$prefix/bin/bodycam" "$destdir/usr/local/bin/bodycam"
     while read -r mode source target; do put "$mode" "$source" "$target"; done < <(system_files)
     while read -r source target; do put_configuration "$source" "$target"; done < <(configuration_files)
-    : >"$shipped.new"
     while read -r source target; do
-        echo "$(sha256sum <"$source" | cut -d' ' -f1)  $target" >>"$shipped.new"
-    done < <(configuration_files)
-    mv -f "$shipped.new" "$shipped"
+        echo "$(sha256sum <"$source" | cut -d' ' -f1)  $target"
+    done < <(configuration_files) >"$built/share/configuration.sha256"
+    [[ ! -e $program ]] || mv "$program" "$program.old"
+    mv "$built" "$program"
+    rm -rf "$program.old"
     [[ -n $destdir ]] && return
     if [[ -d /run/systemd/system ]]; then
         systemd-sysusers
