@@ -16,7 +16,7 @@ from cryptography import x509
 from agent.encryption.identity import Identities
 from agent.vault.record import Record
 from agent.verify.encryption import EncryptionCheck
-from agent.verify.evidence import PACKAGE_NAME, PACKAGE_VERSION, Evidence, locate
+from agent.verify.evidence import PACKAGE_NAME, PACKAGE_VERSION, Evidence, device_name, locate
 from agent.verify.evidence_file import (
     JOURNAL_NAME,
     SEGMENT_NAME,
@@ -356,6 +356,13 @@ class _Verification:
                 "The journal extract does not hold the records of the recording that this package says it is."
                 if packaged_id
                 else f"{PACKAGE_NAME} is not there or does not say in its three lines which recording this is.",
+            )
+        said, device_id = self._evidence.packaged_device, self._ends.first and self._ends.first.fields.get("device_id")
+        if said is not None and isinstance(device_id, str) and said != device_name(device_id):
+            self._findings.fail(
+                Code.PACKAGE_INCOMPLETE,
+                PACKAGE_NAME,
+                f"{PACKAGE_NAME} says that this is of the camera {said}; its journal is of {device_id[:80]!r}.",
             )
         check_parts(self._evidence, self._findings)
         check_sums(self._evidence, self._media.sums, self._findings)
