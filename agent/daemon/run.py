@@ -155,6 +155,7 @@ class _Run:
         self._capture.start()
         self._control.start()
         end = self._daemon.run(self._storage)
+        self._watchdog.ending()
         log("ending", reason=end.reason, clean=end.clean)
         self._storage.do(lambda recorder: recorder.end(end.reason))
         stored = self._storage.stop(10.0)

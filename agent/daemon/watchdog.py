@@ -22,6 +22,8 @@ START_EXTENSION_S = 30
 STALL_SHOWN_NS = 2 * NS_PER_S
 """A healthy card answers within a tenth of this."""
 PING_NS = NS_PER_S
+STOPPING = "STOPPING=1"
+"""From here on TimeoutStopSec= counts, also for an end that nobody asked for."""
 
 
 class Storage(Protocol):
@@ -74,6 +76,12 @@ class Watchdog:
             self._told_ns = now_ns
             self._tell(state, hangs)
 
+    def ending(self) -> None:
+        """The controller has decided its last: an end with nothing to finish comes without another turn."""
+        if not self._stopping:
+            self._stopping = True
+            self._manager.tell(STOPPING)
+
     def _news(self, state: ControllerState) -> bool:
         return (self._open and not self._ready) or (state.stopping is not None and not self._stopping)
 
@@ -123,9 +131,8 @@ class Watchdog:
             self._ready = True
             lines.append("READY=1")
         if state.stopping is not None and not self._stopping:
-            # From here on TimeoutStopSec= counts, also for an end that nobody asked for.
             self._stopping = True
-            lines.append("STOPPING=1")
+            lines.append(STOPPING)
         if (status := self._status_text(state, hangs)) != self._status:
             self._status = status
             lines.append(f"STATUS={status}")

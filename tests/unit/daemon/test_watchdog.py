@@ -216,6 +216,13 @@ def test_the_end_is_said_at_once_and_not_cut_short(guard: Guard) -> None:
     assert not any("STOPPING=1" in guard.turn(1.0, stopping) for _ in range(10))
 
 
+def test_an_end_without_another_turn_is_said_once(guard: Guard) -> None:
+    guard.manager.told.clear()
+    guard.watchdog.ending()
+    guard.watchdog.ending()
+    assert guard.manager.told == ["STOPPING=1"]
+
+
 # The controller
 
 

@@ -109,7 +109,9 @@ def sysusers(tree: Tree) -> tuple[set[str], set[str]]:
         if line and not line.startswith("#")
     ]
     users = {fields[1] for fields in lines if fields[0] == "u"}
-    return users, users | {fields[1] for fields in lines if fields[0] == "g"}
+    return users, users | {fields[1] for fields in lines if fields[0] == "g"} | {
+        fields[2] for fields in lines if fields[0] == "m"
+    }
 
 
 @pytest.mark.parametrize("name", SERVICES)
