@@ -35,6 +35,7 @@ from agent.controller.events import (
     ResumeWanted,
     SoundMissing,
     StorageFailed,
+    StorageMeasured,
     StorageRestored,
     StreamEnded,
     StreamSigned,
@@ -43,7 +44,7 @@ from agent.controller.events import (
     Tick,
 )
 from agent.controller.signals import Cue, Indication
-from agent.controller.state import ControllerState
+from agent.controller.state import ControllerState, is_full
 from agent.daemon.identifiers import uuid7
 from agent.daemon.logs import log
 from agent.daemon.signing_watch import SigningWatch
@@ -59,6 +60,8 @@ KEPT_IDS = 100
 TICK_NS = 100 * NS_PER_MS
 CLOCK_RECORD_NS = 300 * NS_PER_S
 CLOCK_STEP_NS = 500 * NS_PER_MS
+MEASURED_NS = 2 * NS_PER_S
+"""Less of a stream is mostly its first keyframe."""
 
 
 class PanelLike(Protocol):
@@ -84,6 +87,11 @@ class _StreamStart:
 class _StreamEnd:
     stream: Stream | None
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class _RoomLeft:
+    spare_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +123,7 @@ class Daemon:
         self._check_parts = check_parts
         self._read_button = read_button
         self._storage: Storage | None = None
-        self._queue: queue.SimpleQueue[Event | _StreamStart | _StreamEnd | _Fatal] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Event | _StreamStart | _StreamEnd | _RoomLeft | _Fatal] = queue.SimpleQueue()
         self._state = ControllerState()
         self._stream: Stream | None = None
         self._plans: dict[int, RecordingPlan] = {}
@@ -183,6 +191,10 @@ class Daemon:
         log("storage-restored")
         self._queue.put(StorageRestored())
 
+    def storage_room(self, spare_bytes: int) -> None:
+        """RecorderListener."""
+        self._queue.put(_RoomLeft(spare_bytes))
+
     def signer_state(self, fault: str | None) -> None:
         """RecorderListener."""
         self.note_fault("signer", fault)
@@ -248,7 +260,7 @@ class Daemon:
         newest_ns = None if self._stream is None else self._stream.ring.newest_video_ns
         self.handle(Tick(newest_ns, self._read_button()))
 
-    def handle(self, item: Event | _StreamStart | _StreamEnd | _Fatal) -> None:
+    def handle(self, item: Event | _StreamStart | _StreamEnd | _RoomLeft | _Fatal) -> None:
         """One event, its decision, and its effects."""
         match item:
             case _Fatal(error):
@@ -265,8 +277,17 @@ class Daemon:
                 if stream is not None:
                     stream.ring.end()
                 self._stream = None
+            case _RoomLeft(spare_bytes):
+                self._decide(StorageMeasured(spare_bytes, self._measured_bytes_per_s()))
             case event:
                 self._decide(event)
+
+    def _measured_bytes_per_s(self) -> int | None:
+        """Of what the buffer holds: a recording writes the same."""
+        ring = None if self._stream is None else self._stream.ring
+        if ring is None or ring.buffered_ns < MEASURED_NS:
+            return None
+        return ring.payload_bytes * NS_PER_S // ring.buffered_ns
 
     def _decide(self, event: Event) -> None:
         self._state, effects = controller.step(self._state, self._settings, event, self._clock.boottime_ns())
@@ -390,7 +411,7 @@ class Daemon:
     def status(self) -> dict[str, Any]:
         """A snapshot for `bodycam status`; read on another thread, so each value is read once."""
         state, stream = self._state, self._stream
-        active = state.active
+        active, room = state.active, state.room
         faults = dict(self._faults)
         unsigned_gops = self.stream_signing.unsigned_gops
         if unsigned_gops is not None and STREAM_SIGNER in faults:
@@ -399,6 +420,8 @@ class Daemon:
             faults["camera"] = state.camera_fault
         if state.storage_fault is not None:
             faults["storage"] = state.storage_fault
+        elif is_full(state):
+            faults["storage"] = "There is no room for a recording; offload this camera to make room."
         return {
             "shows": None if state.shown is None else state.shown.value,
             "recording": None if active is None else self._ids.get(active.number),
@@ -411,5 +434,7 @@ class Daemon:
             "missed_frames": None if stream is None else stream.ring.missed_frames,
             "camera": None if stream is None else stream.camera_name,
             "encoder": None if stream is None else stream.encoder_name,
+            "storage_level": None if room is None else room.level.value,
+            "minutes_left": None if room is None else room.minutes_left,
             "faults": faults,
         }
