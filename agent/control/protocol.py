@@ -9,6 +9,8 @@ from typing import Any
 from agent.errors import ControlError
 
 MAX_MESSAGE_BYTES = 1 << 20
+MAX_BRACKETS = 10_000
+"""Of a message in all. The longest receipt has half as many; a message of nothing else would take 80 times its size."""
 
 
 def encode(message: dict[str, Any]) -> bytes:
@@ -20,6 +22,8 @@ def decode(line: bytes) -> dict[str, Any]:
     """A message from a line. Raises ControlError naming what is wrong with it."""
     if len(line) > MAX_MESSAGE_BYTES:
         raise ControlError(f"A control message is larger than {MAX_MESSAGE_BYTES} bytes.")
+    if line.count(b"[") + line.count(b"{") > MAX_BRACKETS:
+        raise ControlError("A control message is nested or listed beyond any real one.")
     try:
         message = json.loads(line)
     except (ValueError, RecursionError) as error:

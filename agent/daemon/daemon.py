@@ -45,21 +45,18 @@ from agent.controller.events import (
 )
 from agent.controller.signals import Cue, Indication
 from agent.controller.state import ControllerState, is_full
+from agent.daemon.clock_watch import ClockWatch
 from agent.daemon.identifiers import uuid7
 from agent.daemon.logs import log
-from agent.daemon.signing_watch import SigningWatch
+from agent.daemon.signing_watch import STREAM_SIGNER, SigningWatch
 from agent.recorder.plan import RecordingPlan, Stream
 from agent.recorder.recorder import Recorder
 from agent.recorder.recovery import Recovered
 from agent.settings.schema import Settings
 
-STREAM_SIGNER = "stream-signer"
-"""The component that signs the video in itself; "signer" is the one that signs the journal."""
 KEPT_IDS = 100
 """A recording is linked to the one before, and finishing ones are few; what is longer past is in the journal."""
 TICK_NS = 100 * NS_PER_MS
-CLOCK_RECORD_NS = 300 * NS_PER_S
-CLOCK_STEP_NS = 500 * NS_PER_MS
 MEASURED_NS = 2 * NS_PER_S
 """Less of a stream is mostly its first keyframe."""
 
@@ -129,11 +126,12 @@ class Daemon:
         self._plans: dict[int, RecordingPlan] = {}
         self._ids: dict[int, str] = {}
         self._durable_fragments: dict[int, int] = {}
-        self._clock_recorded_ns = 0
-        self._recorded_offset_ns = 0
-        self._wall_minus_boot_ns: int | None = None
+        self._clock_watch = ClockWatch(clock)
         self._faults: dict[str, str] = {}
-        self.stream_signing = SigningWatch(self._stream_unsigned, self._stream_signed)
+        self.stream_signing = SigningWatch(
+            lambda message: self._queue.put(StreamUnsigned(message)),
+            lambda unsigned_gops: self._queue.put(StreamSigned(unsigned_gops)),
+        )
         self.exit: Exit | None = None
 
     # -- what other threads call ------------------------------------------------------------------------------
@@ -198,14 +196,6 @@ class Daemon:
     def signer_state(self, fault: str | None) -> None:
         """RecorderListener."""
         self.note_fault("signer", fault)
-
-    def _stream_unsigned(self, message: str) -> None:
-        self.note_fault(STREAM_SIGNER, message)
-        self._queue.put(StreamUnsigned(message))
-
-    def _stream_signed(self, unsigned_gops: int) -> None:
-        self.note_fault(STREAM_SIGNER, None)
-        self._queue.put(StreamSigned(unsigned_gops))
 
     def note_fault(self, component: str, message: str | None) -> None:
         """A fault that stops nothing, for status and log; None when it is over."""
@@ -318,16 +308,9 @@ class Daemon:
                 log(type_, logging.WARNING if type_ == "fault" else logging.INFO, **fields)
                 self._do(lambda recorder: recorder.record(type_, **fields))
             case Exit():
-                self._end_of_signing()
+                if (left := self.stream_signing.unfinished()) is not None:
+                    self._do(lambda recorder: recorder.record("fault", **left))
                 self.exit = effect
-
-    def _end_of_signing(self) -> None:
-        """A fault that outlives the run has no end that would say how many GOPs it cost."""
-        unsigned_gops = self.stream_signing.unsigned_gops
-        if unsigned_gops is not None:
-            message = "The video was not signed in itself up to the end of this run."
-            fields = {"component": STREAM_SIGNER, "message": message, "unsigned_gops": unsigned_gops}
-            self._do(lambda recorder: recorder.record("fault", **fields))
 
     def _do(self, command: Callable[[Recorder], None]) -> None:
         assert self._storage is not None
@@ -389,21 +372,12 @@ class Daemon:
         self._do(lambda recorder: recorder.record("ready", **fields))
 
     def _observe_clock(self) -> None:
-        """Every few minutes, and whenever wall time moved against the boot clock: a record of what was known."""
-        observation = self._clock.observe()
-        offset_ns = observation.utc_ns - observation.boottime_ns
-        before_ns, self._wall_minus_boot_ns = self._wall_minus_boot_ns, offset_ns
-        step_ms: int | None = (offset_ns - self._recorded_offset_ns) // NS_PER_MS
-        if before_ns is None:
-            reason, step_ms = "start", None
-        elif abs(offset_ns - before_ns) > CLOCK_STEP_NS:
-            reason = "step"
-            log("clock-step", step_ms=step_ms)
-        elif observation.boottime_ns - self._clock_recorded_ns >= CLOCK_RECORD_NS:
-            reason = "periodic"
-        else:
+        due = self._clock_watch.due()
+        if due is None:
             return
-        self._clock_recorded_ns, self._recorded_offset_ns = observation.boottime_ns, offset_ns
+        reason, step_ms = due
+        if reason == "step":
+            log("clock-step", step_ms=step_ms)
         self._do(lambda recorder: recorder.record("clock", reason=reason, step_ms=step_ms))
 
     # -- for people -------------------------------------------------------------------------------------------
@@ -413,9 +387,8 @@ class Daemon:
         state, stream = self._state, self._stream
         active, room = state.active, state.room
         faults = dict(self._faults)
-        unsigned_gops = self.stream_signing.unsigned_gops
-        if unsigned_gops is not None and STREAM_SIGNER in faults:
-            faults[STREAM_SIGNER] += f" So far {unsigned_gops} GOPs have no signature of their own."
+        if (unsigned := self.stream_signing.fault) is not None:
+            faults[STREAM_SIGNER] = unsigned
         if state.camera_fault is not None:
             faults["camera"] = state.camera_fault
         if state.storage_fault is not None:

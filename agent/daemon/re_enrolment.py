@@ -37,7 +37,7 @@ def re_enroll(loaded: LoadedSettings, filesystem: Filesystem, clock: Clock) -> R
     """Journal the configuration's recipients as this vault's.
 
     Raises VaultLockedError while a daemon runs, DeviceKeyError without a key or when it does not sign, StorageError,
-    JournalError.
+    VaultError (of which JournalError is one).
     """
     settings = loaded.settings
     layout = VaultLayout(settings.vault.path)

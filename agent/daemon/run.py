@@ -15,18 +15,25 @@ from agent.control.server import ControlServer
 from agent.controller.events import ButtonEdge, InputActivated, TerminationAsked
 from agent.daemon.capture import CaptureThread
 from agent.daemon.daemon import Daemon
+from agent.daemon.health import HealthBoard
 from agent.daemon.logs import log
 from agent.daemon.memory import bound_memory
+from agent.daemon.service_manager import Systemd
 from agent.daemon.storage import StorageThread
 from agent.daemon.stream_signer import open_stream_signer
 from agent.daemon.timestamps import TimestampDesk
 from agent.daemon.vault_opening import VaultOpening
+from agent.daemon.watchdog import Watchdog
+from agent.daemon.watched_camera import watched_camera, watched_microphone, watched_ring
+from agent.daemon.watched_storage import WatchedFilesystem, WatchedOpening
 from agent.errors import BodycamError, ControlError, PanelError
 from agent.panel.button import ButtonInput, open_trigger_inputs
+from agent.panel.fault_light import release_fault_light
 from agent.panel.panel import Panel
 from agent.panel.pin_socket import PinSocketServer
 from agent.panel.pins import open_pin_factory
 from agent.recorder.receipts import check_receipt, is_written_down
+from agent.recorder.recovery import Recovered
 from agent.settings.load import LoadedSettings
 from agent.vault.filesystem import PosixFilesystem
 from agent.vault.layout import VaultLayout
@@ -53,6 +60,7 @@ class _Run:
         self._filesystem = PosixFilesystem()
         if self._layout.root.is_dir():
             VaultLock(self._layout.root).release()  # said before another run's pins and camera are in anybody's way
+        release_fault_light(clock)
         factory = open_pin_factory(settings.gpio, settings.profile)
         stack.callback(factory.close)
         self._panel = stack.enter_context(Panel(settings.gpio, settings.panel, factory, clock))
@@ -66,21 +74,31 @@ class _Run:
             check_parts=self._check_parts,
             read_button=lambda: None if self._button is None else self._button.pressed,
         )
-        opening = VaultOpening(loaded, self._filesystem, clock, self._daemon)
+        board = HealthBoard(clock)
+        manager = Systemd()
+        stack.callback(manager.close)
+        self._watchdog = Watchdog(
+            manager,
+            board,
+            clock,
+            note_fault=self._daemon.note_fault,
+            sound_changed=self._daemon.sound_changed,
+        )
+        opening = VaultOpening(loaded, WatchedFilesystem(self._filesystem, board), clock, self._daemon)
         self._storage = StorageThread(
-            opening,
+            WatchedOpening(opening, board),
             clock,
             self._daemon,
-            on_opened=self._daemon.vault_opened,
+            on_opened=self._vault_opened,
             on_fatal=self._daemon.fatal,
         )
         self._capture = CaptureThread(
             settings,
-            open_camera=lambda: open_camera(settings.camera, clock),
-            open_microphone=lambda camera: open_microphone(settings, clock, camera),
+            open_camera=lambda: watched_camera(lambda: open_camera(settings.camera, clock), board, settings),
+            open_microphone=lambda camera: watched_microphone(open_microphone(settings, clock, camera), board),
             open_signer=lambda: open_stream_signer(settings, clock, opening.device_signer, self._daemon.stream_signing),
             signing=self._daemon.stream_signing,
-            on_progress=self._storage.wake,
+            on_progress=watched_ring(self._storage.wake, board),
             on_started=self._daemon.stream_started,
             on_ended=self._daemon.stream_ended,
             on_sound=self._daemon.sound_changed,
@@ -151,6 +169,11 @@ class _Run:
             self._daemon.note_fault("panel", str(error))  # a dead light stops no recording
         else:
             self._daemon.note_fault("panel", None)
+        self._watchdog.turn(self._daemon.state, self._storage)
+
+    def _vault_opened(self, recovered: Recovered) -> None:
+        self._watchdog.vault_opened()
+        self._daemon.vault_opened(recovered)
 
     def _status(self, request: dict[str, Any]) -> dict[str, Any]:
         del request

@@ -7,7 +7,10 @@ in which it began: neither may make a fault out of each GOP, nor be forgotten wi
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+STREAM_SIGNER = "stream-signer"
+"""The component, as records name it; "signer" is the one that signs the journal."""
 CLEARED_AFTER_GOPS = 5
 """Signed in a row, before a fault counts as over."""
 
@@ -21,19 +24,32 @@ class SigningWatch:
         self._on_cleared = on_cleared
         self._signed_in_a_row = 0
         self._unsigned_gops: int | None = None
+        self._message = ""
 
     @property
-    def unsigned_gops(self) -> int | None:
-        """GOPs without a signature of their own since the fault began; None when there is no fault."""
-        return self._unsigned_gops
+    def fault(self) -> str | None:
+        """What is wrong and how many GOPs it cost so far, for people; None when nothing is."""
+        unsigned_gops = self._unsigned_gops
+        if unsigned_gops is None:
+            return None
+        return f"{self._message} So far {unsigned_gops} GOPs have no signature of their own."
+
+    def unfinished(self) -> dict[str, Any] | None:
+        """Fields of a `fault` record at the end of a run whose fault has no end that would say what it cost."""
+        if self._unsigned_gops is None:
+            return None
+        message = "The video was not signed in itself up to the end of this run."
+        return {"component": STREAM_SIGNER, "message": message, "unsigned_gops": self._unsigned_gops}
 
     def answered(self, refusal: str | None) -> None:
         """A GOP has its signature (None), or has none because of this."""
         if refusal is not None:
             self._signed_in_a_row = 0
-            before, self._unsigned_gops = self._unsigned_gops, (self._unsigned_gops or 0) + 1
-            if before is None:
-                self._on_fault(f"The video is not signed in itself: {refusal}")
+            begins = self._unsigned_gops is None
+            self._unsigned_gops = (self._unsigned_gops or 0) + 1
+            if begins:
+                self._message = f"The video is not signed in itself: {refusal}"
+                self._on_fault(self._message)
         elif self._unsigned_gops is not None:
             self._signed_in_a_row += 1
             if self._signed_in_a_row >= CLEARED_AFTER_GOPS:

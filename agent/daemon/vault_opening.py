@@ -19,16 +19,17 @@ from agent.daemon.self_test import self_test
 from agent.daemon.software import software_sha256
 from agent.daemon.succession import DeviceKeys, Succession
 from agent.encryption.recipients import Recipients
-from agent.errors import StorageError, StoreError
-from agent.recorder.enrolment import RECORD_TYPE, journalled_recipients, start_record
+from agent.errors import StorageError, StoreError, VaultError
+from agent.recorder.enrolment import RECORD_TYPE, Enrolment, own_keys, read_enrolment
 from agent.recorder.receipts import check_receipt, is_written_down
 from agent.recorder.recorder import Recorder, RecorderListener
 from agent.recorder.recovery import Recovered, recover
 from agent.settings.load import LoadedSettings
+from agent.trust.records import CmsRecordSigner
 from agent.trust.signer import Signer
 from agent.vault.filesystem import Filesystem
-from agent.vault.journal import Journal, RecordSigner
-from agent.vault.layout import VaultLayout
+from agent.vault.journal import Journal
+from agent.vault.layout import VaultLayout, link_refused
 from agent.vault.lock import VaultLock
 
 MAX_RECEIPT_BYTES = 1 << 20
@@ -37,7 +38,13 @@ MAX_RECEIPTS = 200
 
 
 def make_folders(filesystem: Filesystem, layout: VaultLayout) -> None:
-    """The vault's folders, durable. Raises StorageError."""
+    """The vault's folders, durable. Raises StorageError, and VaultError for a link in place of one of them.
+
+    A link would lead evidence to where nobody looks for it, or this process to write where it should not.
+    """
+    for folder in layout.folders:
+        if filesystem.is_link(folder):
+            raise VaultError(link_refused(folder))
     filesystem.make_dir(layout.root)
     filesystem.make_dir(layout.journal)
     filesystem.make_dir(layout.recordings)
@@ -47,7 +54,7 @@ def make_folders(filesystem: Filesystem, layout: VaultLayout) -> None:
 def open_recorder(
     filesystem: Filesystem,
     layout: VaultLayout,
-    signer: RecordSigner,
+    signer: CmsRecordSigner,
     clock: Clock,
     listener: RecorderListener,
     loaded: LoadedSettings,
@@ -55,8 +62,8 @@ def open_recorder(
 ) -> tuple[Recorder, Recovered]:
     """Journal, recovery, recorder.
 
-    Raises StorageError to be tried again, JournalError when a person has to look, ConfigError when the vault is
-    enrolled to encrypt to other keys than the configuration's.
+    Raises StorageError to be tried again, VaultError (of which JournalError is one) when a person has to look,
+    ConfigError when the vault is enrolled to encrypt to other keys than the configuration's.
 
     succession: a key that waits to take over from `signer`.
     """
@@ -71,7 +78,8 @@ def open_recorder(
         rotate_bytes=settings.vault.journal_rotate_bytes,
     )
     try:
-        return _use_journal(journal, filesystem, layout, clock, listener, loaded, succession)
+        enrolment = read_enrolment(filesystem, layout, own_keys(filesystem, layout, signer.signer.certificate))
+        return _use_journal(journal, filesystem, layout, clock, listener, loaded, enrolment, succession)
     except BaseException:
         journal.close()  # it is tried again for hours, and each try opens a new one
         raise
@@ -84,11 +92,12 @@ def _use_journal(
     clock: Clock,
     listener: RecorderListener,
     loaded: LoadedSettings,
+    enrolment: Enrolment,
     succession: Succession | None,
 ) -> tuple[Recorder, Recovered]:
     settings = loaded.settings
     recipients = settings.encryption.recipients
-    encryption = start_record(journalled_recipients(filesystem, layout), recipients)
+    encryption = enrolment.start_record(recipients)
     journal.append(
         "boot", software="bodycam-agent", version=__version__, software_sha256=software_sha256(), pid=os.getpid()
     )

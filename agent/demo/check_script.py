@@ -1,8 +1,8 @@
 """The script that lies beside a demonstration's evidence: all checks of the package with tools that are not ours.
 
 Short enough to be read before it is run, because that is its point. It knows that there is one recording, logged from
-the camera's first record on. docs/examiner.md is for packages in general; where a package brings a script of its own
-for that, this one can call it with ROOT.pem in place of its steps 2 and 3.
+the camera's first record on, and looks into the video. The verify.sh in each package is for packages in general, finds
+more and names it, and takes longer to read; the demonstration runs both.
 """
 
 from __future__ import annotations

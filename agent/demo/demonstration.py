@@ -15,11 +15,11 @@ from agent.clock import NS_PER_MS, NS_PER_S, Clock
 from agent.demo.check_script import write_check_script
 from agent.demo.checks import (
     check_signatures,
-    check_sums,
     commands,
     probe_film,
     require_tools,
     run_check_script,
+    run_package_script,
 )
 from agent.demo.interruption import Interruption
 from agent.demo.lights import LightsWatch
@@ -247,7 +247,8 @@ class Demonstration:
         journal = check_signatures(package, root, self._place.folder)
         pending = f", {journal.pending} covered by the next" if journal.pending else ""
         self._story.tell("", f"by openssl: {journal.signed} of {len(journal.records)} signatures good{pending}")
-        self._story.tell("", f"by sha256sum: {check_sums(package)} files as listed")
+        held = [name for name, verdict in run_package_script(package, root).items() if verdict == "holds"]
+        self._story.tell("", f"by its own verify.sh: {', '.join(held)} hold")
         streams = probe_film(package)
         for stream in streams:
             self._story.tell(
@@ -267,6 +268,13 @@ class Demonstration:
     def _export(self, package: Path, recording_id: str) -> None:
         self._bodycam("export", recording_id, "--from", str(package), "--output", str(self._place.film))
         self._story.tell("exported", f"{shown(self._place.film)}: one file to play, nothing encoded again")
+        root = self._place.identity.bench_root
+        said = self._bodycam("verify", "--json", "--root", str(root), str(self._place.film), accepted=(0, 1))
+        (film,) = json.loads(said)
+        if not film["ok"]:
+            raise DemoError(f"The signatures in the exported video do not verify:\n{said}")
+        fit = film["states"]["valid"]["gops"]
+        self._story.tell("", f"signed in itself, too: {fit} of {film['gops']} GOPs; the log has the rest")
 
     def _stop(self, camera: CameraProcess) -> None:
         if camera.stop() != 0:
@@ -283,7 +291,7 @@ class Demonstration:
         story.show(verify, above="Verify the evidence package with our verifier:")
         story.say()
         story.say("Check it with nothing of ours:", style="bold")
-        for comment, command in commands(package, self._place.check_script):
+        for comment, command in commands(package, root, self._place.check_script):
             story.show(command, above=f"# {comment}", style="dim")
         story.say()
         story.say(f"{shown(self._place.folder)} is made anew each time: then these commands no longer fit.")

@@ -10,6 +10,7 @@ from agent.clock import Clock
 from agent.doctor.camera import check_camera
 from agent.doctor.check import Check, State, fail, skipped
 from agent.doctor.encoder import check_encoder
+from agent.doctor.encryption import check_encryption
 from agent.doctor.gpio import check_gpio
 from agent.doctor.host import check_host
 from agent.doctor.identity import check_identity
@@ -52,6 +53,7 @@ class Examination:
     storage: Callable[[Settings, Clock], list[Check]] = check_storage
     wall_clock: Callable[[Settings, Clock], list[Check]] = _wall_clock
     identity: Callable[[Settings, Clock], Check] = check_identity
+    encryption: Callable[[Settings], Check] = check_encryption
     host: Callable[..., list[Check]] = check_host
 
     def run(self, settings: Settings, clock: Clock) -> Iterator[Check]:
@@ -75,6 +77,7 @@ class Examination:
             ("vault", False, lambda: self.storage(settings, clock)),
             ("clock", False, lambda: self.wall_clock(settings, clock)),
             ("key", False, lambda: [self.identity(settings, clock)]),
+            ("encryption", False, lambda: [self.encryption(settings)]),
             ("memory", False, lambda: self.host(settings, daemon_runs=running)),
         )
         for name, is_taken_by_daemon, look in looks:

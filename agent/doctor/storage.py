@@ -15,6 +15,7 @@ from agent.clock import NS_PER_MS, Clock
 from agent.doctor.check import Check, fail, ok, warn
 from agent.settings.rate import recording_bytes_per_s
 from agent.settings.schema import Settings
+from agent.vault.layout import VaultLayout, link_refused
 
 SYNCS = 5
 FEW_MINUTES = 60
@@ -172,6 +173,11 @@ def _judge_space(facts: StorageFacts, settings: Settings) -> Check:
 def check_storage(settings: Settings, clock: Clock) -> list[Check]:
     """The storage's checks."""
     try:
+        for folder in VaultLayout(settings.vault.path).folders:
+            if folder.is_symlink():
+                return [
+                    fail("vault", f"`bodycam run` refuses to start. {link_refused(folder)}", "Do what it says there.")
+                ]
         return judge_storage(probe_storage(settings.vault.path, gop_bytes(settings), clock), settings)
     except OSError as error:
         return [fail("vault", f"{settings.vault.path} cannot be looked at: {error.strerror}.", "Correct vault.path.")]

@@ -15,6 +15,11 @@ from typing import Any
 from agent.errors import EncryptionError
 
 MAX_IDENTITY_FILE_BYTES = 1 << 16
+MAX_HEADER_BYTES = 8192
+"""Of an age file: room for some 70 recipients. age's own parser begins anew with each few bytes that it reads, which
+takes minutes for a header of 256 KiB."""
+_HEADER_START = b"age-encryption.org/v1\n"
+_HEADER_END = b"\n--- "
 
 
 class Identities:
@@ -63,6 +68,9 @@ class Identities:
         import pyrage
 
         source, target = _Source(cipher), _Target(take)
+        if (wrong := _header_problem(source.peek(MAX_HEADER_BYTES))) is not None:
+            source.drain()
+            raise EncryptionError(f"It does not open with this identity ({wrong}).")
         why: str | None = None
         try:
             pyrage.decrypt_io(source, target, self._keys)
@@ -83,7 +91,10 @@ class Identities:
         import pyrage
 
         try:
-            document = json.loads(pyrage.decrypt(base64.b64decode(sealed, validate=True), self._keys))
+            cipher = base64.b64decode(sealed, validate=True)
+            if (wrong := _header_problem(cipher[:MAX_HEADER_BYTES])) is not None:
+                raise EncryptionError(f"The sealed fields do not open with this identity ({wrong}).")
+            document = json.loads(pyrage.decrypt(cipher, self._keys))
         except (pyrage.DecryptError, binascii.Error, ValueError, RecursionError) as error:
             raise EncryptionError(f"The sealed fields do not open with this identity ({error}).") from error
         if not isinstance(document, dict) or not all(isinstance(value, str) for value in document.values()):
@@ -91,11 +102,28 @@ class Identities:
         return document
 
 
+def _header_problem(head: bytes) -> str | None:
+    """Why age should not be given a file that begins like this, or None; what is wrong with a header is for age."""
+    if not head.startswith(_HEADER_START):
+        return "it is no age file"
+    if _HEADER_END not in head and len(head) >= MAX_HEADER_BYTES:
+        return f"its header has more than {MAX_HEADER_BYTES} bytes, and no camera writes such a one"
+    return None
+
+
 class _Source:
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
         self._left = memoryview(b"")
         self.error: BaseException | None = None
+
+    def peek(self, count: int) -> bytes:
+        """The first `count` bytes, or all there are; `read` gives them again. Raises what the chunks raise."""
+        head = bytearray()
+        while len(head) < count and (chunk := next(self._chunks, None)) is not None:
+            head += chunk
+        self._left = memoryview(bytes(head))
+        return bytes(head[:count])
 
     def read(self, count: int = -1) -> bytes:
         try:

@@ -31,7 +31,8 @@ def why_unfit(text: str) -> str | None:
     except ImportError:
         return MISSING_PYRAGE
     try:
-        x25519.Recipient.from_str(text)
+        # Half a surrogate pair, as an argument that is no UTF-8 becomes, cannot even be handed over.
+        x25519.Recipient.from_str(text.encode("ascii", "replace").decode())
     except RecipientError as error:
         return f"{text} is no age public key ({error})"
     return None

@@ -2,34 +2,139 @@
 
 The journal's newest `encryption` record says which keys the camera encrypts to. A start with other keys, or none, in
 the configuration is refused until somebody with the device key and the card has journalled the change.
+
+The journal lies on a card that can be taken out and written to. So what counts is the newest such record that a
+signature of this camera covers, its own or that of a later record which it leads to without a break. What no signature
+covers is believed only where it makes matters stricter. What this cannot see is in docs/operations.md.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from agent.errors import ConfigError, JournalError
+from cryptography import x509
+
+from agent.errors import ConfigError, DeviceKeyError, JournalError
+from agent.trust.certificates import parse_chain
+from agent.trust.own_keys import OwnKeys
 from agent.vault.filesystem import Filesystem
 from agent.vault.journal import chained_files
 from agent.vault.layout import VaultLayout
+from agent.vault.record import ZERO_HASH, Record
 
 RECORD_TYPE = "encryption"
 FIRST, UNCHANGED, RE_ENROLLED = "first", "unchanged", "re-enrolled"
+_CERTIFICATE_SUFFIX = ".pem"
+
+
+class Keys(Protocol):
+    """What reading an enrolment needs of the camera's keys; see OwnKeys."""
+
+    def signed(self, certificate_sha256: str, json_bytes: bytes, signature: bytes) -> bool:
+        """Whether this is a signature of these bytes by that certificate's key, and the key one of this camera."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """claimed: what the newest `encryption` record says. covered: what the newest one says that a signature covers.
+
+    None: there is no such record. In a journal without any signature the two are the same, as the first runs of a
+    camera leave it whose signer never answered.
+    """
+
+    claimed: tuple[str, ...] | None
+    covered: tuple[str, ...] | None
+
+    def start_record(self, configured: tuple[str, ...]) -> dict[str, Any]:
+        """The fields of a start's `encryption` record. Raises ConfigError when the start has to be refused."""
+        fields = start_record(self.claimed, configured)  # what stands in the chain, or verifying finds a contradiction
+        start_record(self.covered, configured)
+        return fields
+
+
+def own_keys(filesystem: Filesystem, layout: VaultLayout, present: x509.Certificate) -> OwnKeys:
+    """The keys of the camera that holds the present certificate's key, with what lies in device/ of those before it."""
+
+    def on_card() -> list[x509.Certificate]:
+        names = [name for name in filesystem.list_dir(layout.device) if name.endswith(_CERTIFICATE_SUFFIX)]
+        return [one for name in names for one in _certificates(filesystem.read(layout.device / name), name)]
+
+    return OwnKeys(present, on_card)
+
+
+def _certificates(data: bytes, name: str) -> tuple[x509.Certificate, ...]:
+    try:
+        return parse_chain(data, name)
+    except DeviceKeyError:
+        return ()
+
+
+def read_enrolment(filesystem: Filesystem, layout: VaultLayout, keys: Keys) -> Enrolment:
+    """What the journal says, from its newest record back to the first `encryption` record that a signature covers.
+
+    Raises StorageError, and JournalError when the journal was changed so that it cannot be relied on.
+    """
+    claimed: tuple[str, ...] | None = None
+    is_covered = any_signature = False
+    newer: tuple[str, Record] | None = None
+    for name, records in chained_files(filesystem, layout.journal):
+        if not records or (newer is not None and not _leads_to(records[-1], newer[1])):
+            raise _unreliable(f"its file {name} does not lead to {newer[0] if newer else 'a next one'}")
+        newer = (name, records[0])
+        named = str(records[0].fields.get("certificate_sha256"))
+        for record in reversed(records):
+            if record.signature is not None and not is_covered:
+                any_signature = True
+                is_covered = keys.signed(named, record.json_bytes, record.signature)
+            if record.type == RECORD_TYPE:
+                recipients = _recipients(record, name)
+                if claimed is None:
+                    claimed = recipients
+                if is_covered:
+                    return Enrolment(claimed, recipients)
+    if newer is not None and (newer[1].seq != 1 or newer[1].prev != ZERO_HASH):
+        raise _unreliable(f"what comes before its file {newer[0]} is not there")
+    if any_signature and not is_covered:
+        raise _unreliable("none of its signatures is of this camera's key")
+    if is_covered and claimed is not None:
+        # The first start of all writes it in one go with what is signed. So whoever edits the records from there on.
+        raise _unreliable("no signature covers a word of it, though older records are signed")
+    return Enrolment(claimed, claimed)
+
+
+def _leads_to(last: Record, first: Record) -> bool:
+    return last.seq + 1 == first.seq and last.sha256 == first.prev
+
+
+def _unreliable(why: str) -> JournalError:
+    return JournalError(
+        f"Whom this camera encrypts to cannot be told from its journal: {why}, so that it was changed, or lost a file, "
+        "or the key before was lost. Copy the vault for examination; then journal whom it encrypts to from now on with "
+        "`bodycam enroll --recipients`, or `--no-recipients` for nobody. Until then nothing is recorded."
+    )
 
 
 def journalled_recipients(filesystem: Filesystem, layout: VaultLayout) -> tuple[str, ...] | None:
-    """What the newest `encryption` record says; None when there is none. Raises StorageError, JournalError."""
+    """What the newest `encryption` record says, signed or not; None when there is none.
+
+    Raises StorageError, JournalError.
+    """
     for name, records in chained_files(filesystem, layout.journal):
         for record in reversed(records):
             if record.type == RECORD_TYPE:
-                recipients = record.fields.get("recipients")
-                if not isinstance(recipients, list) or not all(isinstance(text, str) for text in recipients):
-                    raise JournalError(
-                        f"Record {record.seq} in {name} does not say whom this camera encrypts to; have the vault "
-                        "examined, and start with a new one."
-                    )
-                return tuple(recipients)
+                return _recipients(record, name)
     return None
+
+
+def _recipients(record: Record, name: str) -> tuple[str, ...]:
+    recipients = record.fields.get("recipients")
+    if not isinstance(recipients, list) or not all(isinstance(text, str) for text in recipients):
+        raise JournalError(
+            f"Record {record.seq} in {name} does not say whom this camera encrypts to; have the vault "
+            "examined, and start with a new one."
+        )
+    return tuple(recipients)
 
 
 def start_record(journalled: tuple[str, ...] | None, configured: tuple[str, ...]) -> dict[str, Any]:

@@ -39,7 +39,11 @@ def check_receipt(filesystem: Filesystem, layout: VaultLayout, receipt: Any) -> 
     if len(by_name) < len(objects):
         raise StoreError(f"The receipt for {recording_id} names an object twice; it is refused.")
     media: list[dict[str, Any]] = []
-    for name, (size_bytes, sha256) in expected_objects(records).items():
+    try:
+        expected = expected_objects(records)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"The journal's records of {recording_id} cannot be used; the receipt is refused.") from error
+    for name, (size_bytes, sha256) in expected.items():
         entry = by_name.get(name)
         if entry is None:
             raise StoreError(f"The receipt for {recording_id} says nothing of {name}; offload it again.")

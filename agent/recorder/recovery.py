@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.clock import NS_PER_S, Clock
-from agent.errors import StorageError
-from agent.media.mp4 import whole_fragments
+from agent.errors import JournalError, StorageError
+from agent.media.mp4 import TrackFragment, whole_fragments
 from agent.vault.filesystem import Filesystem
 from agent.vault.journal import Journal, chained_files
 from agent.vault.layout import (
@@ -27,7 +27,7 @@ from agent.vault.layout import (
     VaultLayout,
     is_encrypted,
 )
-from agent.vault.record import Record
+from agent.vault.record import MAX_INTEGER, Record
 from agent.vault.summary import summarise
 from agent.vault.whole import write_whole
 
@@ -44,6 +44,14 @@ class Recovered:
     ignored: tuple[str, ...] = ()
 
 
+_NEEDED: dict[str, dict[str, type]] = {
+    "checkpoint": {
+        "file": str, "bytes": int, "sha256": str, "first_media_90k": int, "end_media_90k": int, "frames": int,
+        "audio_frames": int,
+    },
+    "segment": {"file": str, "bytes": int},
+}  # fmt: skip
+_OPTIONAL = frozenset({"end_media_90k", "fragments", "frames"})
 _VIDEO_TRACK_ID = 1
 _AUDIO_TRACK_ID = 2
 
@@ -53,10 +61,9 @@ def recover(
 ) -> Recovered:
     """Seal every unfinished recording. Safe to be cut and run again at any point. Raises StorageError."""
     names = filesystem.list_dir(layout.recordings)
-    # What a file manager leaves on a card is nobody's recording, and must not keep the camera from starting.
-    ours = [
-        name for name in names if RECORDING_ID.fullmatch(name) and filesystem.size_bytes(layout.recording(name)) is None
-    ]
+    # What a file manager leaves on a card is nobody's recording, and must not keep the camera from starting. A link
+    # that somebody put there would have its `recording.json` written where it leads to.
+    ours = [name for name in names if RECORDING_ID.fullmatch(name) and _is_folder(filesystem, layout.recording(name))]
     unfinished = [name for name in ours if filesystem.size_bytes(layout.recording(name) / RECORDING_JSON_NAME) is None]
     resume_from = None
     for recording_id in unfinished:
@@ -65,8 +72,9 @@ def recover(
             if _ran_moments_ago(journal, records, clock, resume_within_s):
                 resume_from = recording_id
             try:
+                _check_usable(records)
                 sealed = _seal(filesystem, layout, recording_id, records)
-            except StorageError as error:
+            except (StorageError, JournalError) as error:
                 # One that cannot be read must not keep the camera from recording; the next start tries it again.
                 journal.append("fault", component="recovery", message=f"Recording {recording_id}: {error}")
                 journal.commit()
@@ -79,6 +87,10 @@ def recover(
         summary = summarise(recording_id, [*((r.type, r.fields) for r in records), *sealed])
         write_whole(filesystem, layout.recording(recording_id) / RECORDING_JSON_NAME, summary.to_json())
     return Recovered(tuple(unfinished), resume_from, tuple(sorted(set(names) - set(ours))))
+
+
+def _is_folder(filesystem: Filesystem, path: Path) -> bool:
+    return filesystem.size_bytes(path) is None and not filesystem.is_link(path)
 
 
 def records_of(filesystem: Filesystem, layout: VaultLayout, recording_id: str) -> list[Record]:
@@ -104,9 +116,30 @@ def _ran_moments_ago(journal: Journal, records: list[Record], clock: Clock, with
     if last["boot_id"] == clock.boot_id:
         age_ns = now.boottime_ns - int(last["boottime_ns"])
     else:
-        then = datetime.fromisoformat(str(last["utc"]))
-        age_ns = now.utc_ns - int(then.timestamp() * NS_PER_S)
+        try:
+            then = datetime.fromisoformat(str(last["utc"]))
+            age_ns = now.utc_ns - int(then.timestamp() * NS_PER_S)
+        except (ValueError, OverflowError):
+            return False  # no camera writes such a time
     return 0 <= age_ns <= within_s * NS_PER_S
+
+
+def _check_usable(records: list[Record]) -> None:
+    """Raises JournalError for a record without what sealing rests on: lines on flash chain for whoever edits them."""
+    for record in records:
+        needed = _NEEDED.get(record.type, {})
+        if record.type == "checkpoint" and is_encrypted(str(record.fields.get("file"))):
+            needed = {**needed, "plain_bytes": int, "plain_sha256": str}
+        if record.type == "segment":
+            needed = {
+                **needed,
+                **dict.fromkeys(_OPTIONAL - {n for n in _OPTIONAL if record.fields.get(n) is None}, int),
+            }
+        for name, kind in needed.items():
+            value = record.fields.get(name)
+            fits = isinstance(value, kind) and not isinstance(value, bool)
+            if not fits or (isinstance(value, int) and not 0 <= value <= MAX_INTEGER):
+                raise JournalError(f"Record {record.seq} ({record.type}) has no usable {name!r}; have it examined.")
 
 
 def _seal(
@@ -187,19 +220,24 @@ def _seal_segment(filesystem: Filesystem, path: Path, checkpoints: list[dict[str
 
 
 def _found_in_fragments(filesystem: Filesystem, path: Path, size: int) -> dict[str, Any]:
+    fragments = frames = audio_frames = end = 0
+    first: TrackFragment | None = None
+    last: TrackFragment | None = None
     with filesystem.open_read(path) as stream:
-        spans = list(whole_fragments(stream))
-    video = [span.info.tracks[_VIDEO_TRACK_ID] for span in spans if _VIDEO_TRACK_ID in span.info.tracks]
-    audio = [span.info.tracks[_AUDIO_TRACK_ID] for span in spans if _AUDIO_TRACK_ID in span.info.tracks]
-    audio_frames = sum(track.sample_count for track in audio)
+        for span in whole_fragments(stream):  # one by one: a file of the smallest has millions
+            fragments, end = fragments + 1, span.end
+            if (video := span.info.tracks.get(_VIDEO_TRACK_ID)) is not None:
+                first, last, frames = first or video, video, frames + video.sample_count
+            if (audio := span.info.tracks.get(_AUDIO_TRACK_ID)) is not None:
+                audio_frames += audio.sample_count
     return {
-        "fragments": len(spans),
-        "first_media_90k": video[0].base_media_decode_time if video else None,
-        "end_media_90k": video[-1].base_media_decode_time + video[-1].duration if video else None,
-        "frames": sum(track.sample_count for track in video),
+        "fragments": fragments,
+        "first_media_90k": first.base_media_decode_time if first else None,
+        "end_media_90k": last.base_media_decode_time + last.duration if last else None,
+        "frames": frames,
         "audio_frames": audio_frames,
         "audio": "on" if audio_frames else "off",
-        "torn_bytes": size - (spans[-1].end if spans else 0),
+        "torn_bytes": size - end,
     }
 
 

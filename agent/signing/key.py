@@ -45,7 +45,7 @@ class StreamKey:
 def _chain(pem: bytes) -> tuple[x509.Certificate, ...]:
     try:
         chain = tuple(x509.load_pem_x509_certificates(pem))
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return ()
     return chain if len(chain) <= MAX_CERTIFICATES else ()
 

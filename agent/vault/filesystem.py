@@ -68,6 +68,9 @@ class Filesystem(Protocol):
     def open_read(self, path: Path) -> BinaryIO:
         """A seekable binary file to read from. Raises FileNotFoundError or StorageError; its reads raise OSError."""
 
+    def is_link(self, path: Path) -> bool:
+        """Whether a symbolic link stands under this name, wherever it leads. Raises StorageError."""
+
     def size_bytes(self, path: Path) -> int | None:
         """Size of a file, or None when there is none or it is no file. Raises StorageError."""
 
@@ -170,6 +173,13 @@ class PosixFilesystem:
     def open_read(self, path: Path) -> BinaryIO:
         with _storage_errors("Opening", path, passing=FileNotFoundError):
             return path.open("rb")
+
+    def is_link(self, path: Path) -> bool:
+        with _storage_errors("lstat", path):
+            try:
+                return stat.S_ISLNK(path.lstat().st_mode)
+            except FileNotFoundError:
+                return False
 
     def size_bytes(self, path: Path) -> int | None:
         with _storage_errors("stat", path):

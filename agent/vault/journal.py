@@ -88,8 +88,10 @@ def chained_files(filesystem: Filesystem, folder: Path) -> Iterator[tuple[str, l
     for name in reversed(names):
         data = filesystem.read(folder / name)
         records, _ = chained_prefix(data[: chained_bytes.get(name, len(data))])
-        if records and records[0].type == "journal-open" and records[0].fields.get("prev_file"):
-            chained_bytes[str(records[0].fields["prev_file"])] = int(records[0].fields["prev_file_bytes"])
+        if records and records[0].type == "journal-open":
+            said = records[0].fields.get("prev_file_bytes")
+            if isinstance(said, int) and said >= 0:  # lines on flash chain for whoever edits them
+                chained_bytes[str(records[0].fields.get("prev_file"))] = said
         yield name, records
 
 

@@ -39,6 +39,14 @@ def kept_chain_name(certificate_sha256: str) -> str:
     return f"chain-{certificate_sha256}.pem"
 
 
+def link_refused(folder: Path) -> str:
+    """Why a vault in which this is a symbolic link is not used, and what to do."""
+    return (
+        f"{folder} is a symbolic link, which no camera makes. Take it away and put the real folder in its place, if it "
+        "was moved elsewhere; to keep a vault on another disk, mount that or set vault.path."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class VaultLayout:
     """The folders of one vault."""
@@ -59,6 +67,11 @@ class VaultLayout:
     def recordings(self) -> Path:
         """One folder a recording."""
         return self.root / "recordings"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Those that must be folders themselves: a link in place of one leads evidence to where nobody looks."""
+        return self.device, self.journal, self.recordings
 
     @property
     def chain(self) -> Path:

@@ -27,6 +27,7 @@ MAX_DEPTH = 16
 MAX_JSON_BYTES = MAX_LINE_BYTES - (1 << 16)
 """What is written leaves room in its line for the signature."""
 MAX_BRACKETS = 10_000
+MAX_INTEGER = (1 << 63) - 1
 
 COMMON_FIELDS = (
     "v", "seq", "prev", "type", "utc", "boottime_ns", "boot_id", "clock_source", "clock_uncertainty_ms",
@@ -177,8 +178,13 @@ def parse_line(line: bytes) -> Record:
     if not isinstance(fields, dict) or _is_deep(fields):
         raise JournalError("A record is not one JSON object of sane depth.")
     for name, types in _COMMON_TYPES.items():
-        if name not in fields or not isinstance(fields[name], types) or isinstance(fields[name], bool):
+        value = fields.get(name, fields)  # a whole record is of no such type
+        if not isinstance(value, types) or isinstance(value, bool):
             raise JournalError(f'A record lacks "{name}" or has it in a wrong type.')
+        if isinstance(value, int) and abs(value) > MAX_INTEGER:
+            raise JournalError(f'A record has a number in "{name}" that no 64 bits hold.')
+    if not 1 <= fields["seq"] < MAX_INTEGER:
+        raise JournalError("A record has a number that no journal reaches.")
     if fields["v"] != FORMAT_VERSION:
         raise JournalError(f"A record has format version {fields['v']}; this software reads {FORMAT_VERSION}.")
     # Tools that know no JSON (`cut`, `sed`) must see what a parser sees, so that there is one way to write a record.

@@ -30,6 +30,9 @@ def utc_json(ns: int | None) -> str | None:
     return (_EPOCH + timedelta(microseconds=ns // 1000)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+_CALENDAR = tuple(utc_ns(moment.replace(tzinfo=UTC)) for moment in (datetime.min, datetime.max))
+
+
 @dataclass(frozen=True, slots=True)
 class Anchor:
     """A token that counts. seq: its record; head_seq: the record it is over. earliest_ns, latest_ns: UTC between which
@@ -143,7 +146,9 @@ def estimate(before: Anchor | None, after: Anchor | None, boot_id: str, boottime
     return _estimate(boottime_ns + offset, half, "extrapolated")
 
 
-def _estimate(start_ns: int, half_ns: int, basis: str) -> Estimate:
+def _estimate(start_ns: int, half_ns: int, basis: str) -> Estimate | None:
+    if not _CALENDAR[0] <= start_ns <= _CALENDAR[1]:
+        return None  # boot clocks are claims, and may be off by centuries
     return Estimate(start_ns, -(-half_ns // NS_PER_MS), basis)
 
 

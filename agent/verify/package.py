@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from agent.verify.segments import CHUNK_BYTES, FileSum
 
 MAX_SUMS_BYTES = 16 << 20
 MAX_SCRIPT_BYTES = 1 << 20
-_SUM_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)?)")
+_SUM_LINE = re.compile(rb"([0-9a-f]{64})  ([A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)?)\n")
 _STUB = re.compile(r"\..+\.part")
 
 
@@ -71,7 +72,7 @@ def _fail(evidence: Evidence, findings: Findings, code: Code, name: str, sentenc
 
 def _read_sums(path: Path, findings: Findings) -> dict[str, str] | None:
     try:
-        lines = read_plain(path, MAX_SUMS_BYTES).decode("ascii").splitlines(keepends=True)
+        lines = io.BytesIO(read_plain(path, MAX_SUMS_BYTES))  # one line at a time: there may be millions of them
     except FileNotFoundError:
         findings.fail(
             Code.PACKAGE_INCOMPLETE,
@@ -79,18 +80,18 @@ def _read_sums(path: Path, findings: Findings) -> dict[str, str] | None:
             f"The package has no {SUMS_NAME}, which is written last: copying it was interrupted. Offload it again.",
         )
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         findings.fail(Code.PACKAGE_SUM, SUMS_NAME, f"{SUMS_NAME} cannot be read: {error}.")
         return None
     listed: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
-        match = _SUM_LINE.fullmatch(line.removesuffix("\n"))
-        if match is None or not line.endswith("\n") or match[2] in listed:
+        match = _SUM_LINE.fullmatch(line)
+        if match is None or (name := match[2].decode()) in listed:
             findings.fail(
                 Code.PACKAGE_SUM, f"{SUMS_NAME} line {number}", f"Line {number} of {SUMS_NAME} is not a file's hash."
             )
             continue
-        listed[match[2]] = match[1]
+        listed[name] = match[1].decode()
     return listed
 
 

@@ -54,10 +54,13 @@ class RecordingReport:
 
     @property
     def start_utc(self) -> datetime | None:
-        """Claimed wall time of the first frame."""
+        """Claimed wall time of the first frame; None also for one that no calendar has."""
         if self.start_utc_ns is None:
             return None
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self.start_utc_ns // 1000)
+        try:
+            return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self.start_utc_ns // 1000)
+        except OverflowError:  # a claim is any number, and the calendar ends with the year 9999
+            return None
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""

@@ -228,17 +228,20 @@ class MediaChecker:
             return
         file.seek(0)
         buffered = io.BufferedReader(file, 4096)
-        spans = list(whole_fragments(buffered))
+        count = frames = behind = 0
+        for span in whole_fragments(buffered):  # one by one: a file of the smallest has millions
+            count += 1
+            frames += span.info.tracks[VIDEO_TRACK_ID].sample_count if _has_video(span) else 0
+            behind += span.offset >= checkpointed
         buffered.detach()  # it would else close the file, which is not its own
-        frames = sum(span.info.tracks[VIDEO_TRACK_ID].sample_count for span in spans if _has_video(span))
-        if (len(spans), frames) != (job.fragments, job.frames):
+        if (count, frames) != (job.fragments, job.frames):
             self._fail(
                 job,
                 Code.FRAGMENT_COUNT,
-                f"{job.name} holds {len(spans)} whole fragments with {frames} frames; its record says {job.fragments} "
+                f"{job.name} holds {count} whole fragments with {frames} frames; its record says {job.fragments} "
                 f"with {job.frames}.",
             )
-        self._note_recovered(job, checkpointed, f" ({sum(s.offset >= checkpointed for s in spans)} whole fragments)")
+        self._note_recovered(job, checkpointed, f" ({behind} whole fragments)")
 
     def _note_recovered(self, job: MediaJob, checkpointed: int, what: str) -> None:
         if job.bytes > checkpointed:

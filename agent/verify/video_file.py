@@ -26,6 +26,7 @@ from agent.verify.video_summary import VideoSummary, gop_json, where
 NOT_PROVED = (
     "The sound: it may be changed, exchanged, or gone.",
     "How fast it plays: the times of the pictures stand in the container, which any tool writes anew.",
+    "How the pictures are decoded: size, cropping and colours stand outside of what is signed.",
     "That it is all of the recording: pictures may be gone before its first and behind its last.",
     "When it was filmed: the camera's clock says that, and nobody else.",
 )

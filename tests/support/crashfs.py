@@ -270,6 +270,10 @@ class CrashFilesystem:
     def open_read(self, path: Path) -> BinaryIO:
         return BytesIO(b"".join(self._chunks(path, "Opening")))
 
+    def is_link(self, path: Path) -> bool:
+        with self._reading("lstat", path):
+            return False  # this disk has none
+
     def size_bytes(self, path: Path) -> int | None:
         with self._reading("stat", path):
             try:

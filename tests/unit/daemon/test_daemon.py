@@ -13,7 +13,8 @@ from agent.clock import NS_PER_MS, NS_PER_S, SimulatedClock
 from agent.controller.controller import HUNG_FACTOR
 from agent.controller.events import ButtonEdge, FragmentDurable, InputActivated, RecordingClosed, TerminationAsked
 from agent.controller.signals import Cue, Indication
-from agent.daemon.daemon import CLOCK_RECORD_NS, CLOCK_STEP_NS, TICK_NS, Daemon
+from agent.daemon.clock_watch import CLOCK_RECORD_NS, CLOCK_STEP_NS
+from agent.daemon.daemon import TICK_NS, Daemon
 from agent.daemon.logs import LOG
 from agent.media.packets import VideoFormat, VideoPacket
 from agent.recorder.fragment import MediaTracks

@@ -16,9 +16,9 @@ from agent.errors import ControlError, TimestampError
 from agent.offload.timestamp import Taken, take_timestamp
 from agent.vault.journal import Journal
 from agent.vault.record import Record, parse_line, sha256_hex
+from tests.support.stamping import DirectStorage
 from tests.support.time_authority import time_authority
 from tests.support.vault_builder import DEVICE_ID, VaultBuilder
-from tests.unit.verify.test_timestamps import DirectStorage
 
 
 class Camera:

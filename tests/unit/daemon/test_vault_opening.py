@@ -14,7 +14,7 @@ import pytest
 import agent.daemon.vault_opening
 from agent.clock import SimulatedClock
 from agent.daemon.vault_opening import MAX_RECEIPT_BYTES, VaultOpening, open_recorder
-from agent.errors import DeviceKeyError, JournalError, StorageError, VaultLockedError
+from agent.errors import DeviceKeyError, JournalError, StorageError, VaultError, VaultLockedError
 from agent.settings.load import LoadedSettings
 from agent.settings.schema import DeviceSettings, Settings, VaultSettings
 from agent.trust.identity import IdentityPaths, enroll_bench
@@ -161,6 +161,52 @@ def test_a_journal_that_cannot_be_continued_is_for_a_person(desk: Desk) -> None:
     (desk.layout.journal / "000001.journal").write_bytes(b"junk\n")
     with pytest.raises(JournalError, match="start with a new one"):
         desk.opening()()
+
+
+@pytest.mark.parametrize("name", ["device", "journal", "recordings"])
+def test_a_link_in_place_of_a_folder_is_for_a_person(desk: Desk, tmp_path: Path, name: str) -> None:
+    desk.enrol()
+    for made in (desk.layout.journal, desk.layout.recordings):
+        made.mkdir()
+    moved = tmp_path / "elsewhere"
+    (desk.layout.root / name).rename(moved)
+    (desk.layout.root / name).symlink_to(moved, target_is_directory=True)
+    before = sorted(path.name for path in moved.rglob("*"))
+    with pytest.raises(VaultError, match=f"{name} is a symbolic link.*put the real folder in its place") as caught:
+        desk.opening()()
+    assert not isinstance(caught.value, StorageError)  # which would be tried again for ever
+    assert sorted(path.name for path in moved.rglob("*")) == before
+
+
+def test_a_link_that_leads_nowhere_is_for_a_person_too(desk: Desk, tmp_path: Path) -> None:
+    desk.enrol()
+    desk.layout.journal.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(VaultError, match="journal is a symbolic link"):
+        desk.opening()()
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_the_vault_itself_may_stand_behind_a_link(desk: Desk, tmp_path: Path) -> None:
+    desk.enrol()
+    desk.layout.root.rename(tmp_path / "disk")
+    desk.layout.root.symlink_to(tmp_path / "disk", target_is_directory=True)
+    recorder, _ = desk.opening()()
+    recorder.close()
+    assert desk.types()[0] == "journal-open"
+
+
+def test_a_link_among_the_recordings_is_none_and_nothing_is_written_behind_it(desk: Desk, tmp_path: Path) -> None:
+    desk.enrol()
+    desk.layout.recordings.mkdir()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "000001.m4s").write_bytes(b"something")
+    name = "01890a5d-ac96-774b-bcce-b302099a8057"
+    desk.layout.recording(name).symlink_to(elsewhere, target_is_directory=True)
+    recorder, recovered = desk.opening()()
+    recorder.close()
+    assert (recovered.recording_ids, recovered.ignored) == ((), (name,))
+    assert [path.name for path in elsewhere.iterdir()] == ["000001.m4s"]
 
 
 # Receipts that waited

@@ -65,6 +65,7 @@ def healthy(**replaced: Any) -> Examination:
         "storage": lambda _, __: [ok("vault", "Vault."), ok("fsync", "Fast."), ok("space", "Room.")],
         "wall_clock": lambda _, __: [ok("clock", "Clock."), ok("rtc", "RTC.")],
         "identity": lambda _, __: ok("key", "Key."),
+        "encryption": lambda _: ok("encryption", "Encrypted."),
         "host": lambda _, *, daemon_runs: [ok("memory", f"{daemon_runs}")],
     }
     return Examination(**{**looks, **replaced})
@@ -76,7 +77,8 @@ def run(examination: Examination) -> dict[str, Check]:
 
 def test_everything_is_looked_at_in_order() -> None:
     assert list(run(healthy())) == [
-        "camera", "encoder", "microphone", "gpio", "serial", "vault", "fsync", "space", "clock", "rtc", "key", "memory",
+        "camera", "encoder", "microphone", "gpio", "serial", "vault", "fsync", "space", "clock", "rtc", "key",
+        "encryption", "memory",
     ]  # fmt: skip
 
 
@@ -159,7 +161,7 @@ def test_json_has_the_same() -> None:
     assert code == 1
     assert document["ok"] is False
     assert {"name": "gpio", "state": "fail", "found": "No chip.", "advice": "Add it."} in document["checks"]
-    assert len(document["checks"]) == 12
+    assert len(document["checks"]) == 13
     assert json.loads(printed(healthy(), as_json=True)[1])["ok"] is True
 
 

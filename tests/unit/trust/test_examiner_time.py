@@ -11,11 +11,11 @@ import pytest
 
 from agent.clock import NS_PER_S, SimulatedClock
 from agent.vault.record import parse_line
+from tests.support.stamping import stamp
 from tests.support.time_authority import NOW, TimeAuthority, time_authority
 from tests.support.vault_builder import VaultBuilder
 from tests.unit.trust.test_examiner_page import PAGE, script
 from tests.unit.verify.tampering import lines_of
-from tests.unit.verify.test_timestamps import stamp
 
 OLD = NOW.replace(microsecond=0)
 
