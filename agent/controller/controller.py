@@ -256,7 +256,7 @@ class _Step:
         if room.level is (StorageLevel.PLENTY if before is None else before.level):
             return
         fields = {
-            "level": room.level.value,
+            "room": room.level.value,
             "minutes_left": room.minutes_left,
             "spare_bytes": room.spare_bytes,
             "bytes_per_s": room.bytes_per_s,

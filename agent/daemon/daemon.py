@@ -57,8 +57,6 @@ from agent.settings.schema import Settings
 KEPT_IDS = 100
 """A recording is linked to the one before, and finishing ones are few; what is longer past is in the journal."""
 TICK_NS = 100 * NS_PER_MS
-MEASURED_NS = 2 * NS_PER_S
-"""Less of a stream is mostly its first keyframe."""
 
 
 class PanelLike(Protocol):
@@ -84,11 +82,6 @@ class _StreamStart:
 class _StreamEnd:
     stream: Stream | None
     message: str
-
-
-@dataclass(frozen=True, slots=True)
-class _RoomLeft:
-    spare_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +113,7 @@ class Daemon:
         self._check_parts = check_parts
         self._read_button = read_button
         self._storage: Storage | None = None
-        self._queue: queue.SimpleQueue[Event | _StreamStart | _StreamEnd | _RoomLeft | _Fatal] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Event | _StreamStart | _StreamEnd | _Fatal] = queue.SimpleQueue()
         self._state = ControllerState()
         self._stream: Stream | None = None
         self._plans: dict[int, RecordingPlan] = {}
@@ -191,7 +184,8 @@ class Daemon:
 
     def storage_room(self, spare_bytes: int) -> None:
         """RecorderListener."""
-        self._queue.put(_RoomLeft(spare_bytes))
+        stream = self._stream
+        self._queue.put(StorageMeasured(spare_bytes, None if stream is None else stream.bytes_per_s))
 
     def signer_state(self, fault: str | None) -> None:
         """RecorderListener."""
@@ -250,7 +244,7 @@ class Daemon:
         newest_ns = None if self._stream is None else self._stream.ring.newest_video_ns
         self.handle(Tick(newest_ns, self._read_button()))
 
-    def handle(self, item: Event | _StreamStart | _StreamEnd | _RoomLeft | _Fatal) -> None:
+    def handle(self, item: Event | _StreamStart | _StreamEnd | _Fatal) -> None:
         """One event, its decision, and its effects."""
         match item:
             case _Fatal(error):
@@ -267,17 +261,8 @@ class Daemon:
                 if stream is not None:
                     stream.ring.end()
                 self._stream = None
-            case _RoomLeft(spare_bytes):
-                self._decide(StorageMeasured(spare_bytes, self._measured_bytes_per_s()))
             case event:
                 self._decide(event)
-
-    def _measured_bytes_per_s(self) -> int | None:
-        """Of what the buffer holds: a recording writes the same."""
-        ring = None if self._stream is None else self._stream.ring
-        if ring is None or ring.buffered_ns < MEASURED_NS:
-            return None
-        return ring.payload_bytes * NS_PER_S // ring.buffered_ns
 
     def _decide(self, event: Event) -> None:
         self._state, effects = controller.step(self._state, self._settings, event, self._clock.boottime_ns())

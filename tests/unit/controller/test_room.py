@@ -31,7 +31,7 @@ STOP_BYTES = (SETTINGS.buffer.pre_event_s + STOP_S) * RATE
 def measured(drive: Drive, spare_bytes: int, bytes_per_s: int | None = RATE) -> list[str]:
     """The level that is journalled, and the cues that are played."""
     effects = drive.send(StorageMeasured(spare_bytes, bytes_per_s))
-    levels = [effect.fields["level"] for effect in of(effects, JournalRecord) if effect.type == "storage"]
+    levels = [effect.fields["room"] for effect in of(effects, JournalRecord) if effect.type == "storage"]
     return levels + [effect.cue.value for effect in of(effects, Play)]
 
 
