@@ -2,14 +2,16 @@
 
 T ?= tests
 SOURCE ?= build/footage/bigbuckbunny.mp4
+N ?= 20
+SEED ?= 1
 # The shell has a SECONDS of its own, which counts; only make may expand this one.
 SECONDS ?=
 unexport SECONDS
 
-.PHONY: help demo test lint benchmark shell setup lock clean distclean
+.PHONY: help demo test fuzz lint benchmark rig test-rig rig-shell powercut shell setup lock clean distclean
 
 help:       ## This list
-	@sed -n 's/^\([a-z]*\): *## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r target line; do \
+	@sed -n 's/^\([a-z-]*\): *## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r target line; do \
 	  printf '%-16s %s\n' "$$target" "$$line"; done
 
 demo:       ## Record, offload and check evidence before your eyes [SECONDS=30] [SOURCE=/dev/video0 or a video file]
@@ -20,6 +22,11 @@ test:       ## All tests, or some [T=tests/unit] [T="tests -k ring -x"]
 	@tools/setup.sh
 	@.venv/bin/python -m pytest $(T)
 
+fuzz:       ## Feed hostile bytes to every reader [MINUTES=10] [TARGET=sei] [TARGET=sei REPLAY=build/fuzz/crashes/…/input]
+	@tools/setup.sh --fuzz
+	@.venv/bin/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(TARGET),--target $(TARGET)) \
+	  $(if $(REPLAY),--replay "$(REPLAY)")
+
 lint:       ## Style, format and types: ruff and mypy
 	@tools/setup.sh
 	@.venv/bin/ruff check .
@@ -29,6 +36,22 @@ lint:       ## Style, format and types: ruff and mypy
 benchmark:  ## Measure against the bars and against ffmpeg, in a table and as JSON [B=cpu] [B="memory verify"] [QUICK=1]
 	@tools/setup.sh
 	@.venv/bin/python -m tests.benchmarks $(B) $(if $(QUICK),--quick)
+
+rig:        ## Build the virtual device, a camera in QEMU with a real kernel and systemd (some minutes the first time)
+	@tools/setup.sh
+	@.venv/bin/python -m tests.rig build
+
+test-rig:   ## Tests in the virtual device, or some [R="-k power"]
+	@tools/setup.sh
+	@.venv/bin/python -m pytest tests/rig $(R)
+
+rig-shell:  ## A root shell in the virtual device
+	@tools/setup.sh
+	@.venv/bin/python -m tests.rig shell
+
+powercut:   ## Cut the virtual device's power many times, and print what it cost [N=500] [SEED=1] [LIE=1]
+	@tools/setup.sh
+	@.venv/bin/python -m tests.rig powercut --cuts $(N) --seed $(SEED) $(if $(LIE),--lie)
 
 shell:      ## A shell in which `bodycam` is a command
 	@tools/setup.sh

@@ -23,4 +23,5 @@ resolve requirements/dev.lock pyproject.toml --extra webcam --extra pkcs11 --ext
 # The camera runs the very versions that were tested.
 resolve requirements/run.lock pyproject.toml --constraint requirements/dev.lock
 resolve requirements/footage.lock requirements/footage.in --no-deps
+resolve requirements/fuzz.lock requirements/fuzz.in
 resolve requirements/locker.lock requirements/locker.in

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Makes a fresh checkout runnable: Debian packages, .venv from the hash-pinned lock, this package, the footage.
+# With --fuzz also the fuzzer, which nothing else needs and which does not exist for every machine.
 # When all of that already stands as the locks say, it says nothing and takes a fraction of a second.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly lock=requirements/dev.lock
+readonly fuzz_lock=requirements/fuzz.lock
 readonly footage_lock=requirements/footage.lock
 readonly clips=(bigbuckbunny.mp4 bikes.mp4 carphone_pristine.mp4)
 readonly log=build/setup.log
@@ -120,6 +122,16 @@ install_package() {
     sha256sum <pyproject.toml >.venv/package.stamp
 }
 
+# Without it `make fuzz` says so and goes on, less cleverly.
+install_fuzzer() {
+    [[ $(cat .venv/fuzz.stamp 2>/dev/null) == "$(sha256sum <"$fuzz_lock")" ]] && return
+    echo "Installing the fuzzer pinned in $fuzz_lock …"
+    printf '\n$ installing %s\n' "$fuzz_lock" >>"$log"
+    .venv/bin/python -m pip --disable-pip-version-check --no-input install --progress-bar off \
+        --require-hashes --only-binary=:all: -r "$fuzz_lock" >>"$log" 2>&1 </dev/null || return 0
+    sha256sum <"$fuzz_lock" >.venv/fuzz.stamp
+}
+
 footage_is_current() {
     local clip
     [[ $(cat build/footage/stamp 2>/dev/null) == "$(sha256sum <"$footage_lock")" ]] || return 1
@@ -155,5 +167,6 @@ if [[ -z ${environment_stands:-} ]]; then
     create_environment
 fi
 install_package
+[[ ${1:-} != --fuzz ]] || install_fuzzer
 fetch_footage
 [[ -n ${environment_stands:-} ]] || echo "Set-up took $(($(date +%s) - started)) s."

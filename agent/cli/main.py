@@ -100,6 +100,9 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--tsa-root", type=Path, metavar="TSA.pem", help="the time authority's root; without it times stay open"
     )
+    verify.add_argument(
+        "--all", action="store_true", dest="everything", help="list every finding, also those that follow from another"
+    )
     _add_json_option(verify)
 
     export = add("export", _export, "Join a recording into one MP4 without re-encoding anything.")
@@ -130,6 +133,9 @@ def build_parser() -> argparse.ArgumentParser:
         "Camera, encoder, microphone, GPIO, serial line, storage, clock and key.",
     )
     _add_json_option(doctor)
+    doctor.add_argument(
+        "--record", action="store_true", help="have the running daemon journal the results, for the support sheet"
+    )
 
     offload = add(
         "offload",
@@ -254,6 +260,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         tsa_root=arguments.tsa_root,
         identity=arguments.identity,
         video=arguments.video,
+        everything=arguments.everything,
         as_json=arguments.as_json,
     )
 
@@ -287,7 +294,7 @@ def _enroll(arguments: argparse.Namespace) -> int:
 def _doctor(arguments: argparse.Namespace) -> int:
     from agent.cli.doctor import doctor
 
-    return doctor(_load(arguments).settings, as_json=arguments.as_json)
+    return doctor(_load(arguments).settings, as_json=arguments.as_json, record=arguments.record)
 
 
 def _offload(arguments: argparse.Namespace) -> int:

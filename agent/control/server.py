@@ -30,14 +30,23 @@ class ControlServer:
     Each connection has a thread of its own, so that a client that hangs holds up nobody else.
     """
 
-    def __init__(self, path: Path, handlers: Mapping[str, Handler], *, allowed_uids: tuple[int, ...]) -> None:
-        """allowed_uids: who may ask besides root and the daemon's own user.
+    def __init__(
+        self,
+        path: Path,
+        handlers: Mapping[str, Handler],
+        *,
+        allowed_uids: tuple[int, ...],
+        owner_commands: frozenset[str] = frozenset(),
+    ) -> None:
+        """allowed_uids: who may ask besides root and the daemon's own user; but not for owner_commands.
 
         Raises ControlError when the socket's place cannot be used, or another daemon answers there.
         """
         self._path = path
         self._handlers = handlers
-        self._allowed = {0, os.geteuid(), *allowed_uids}
+        self._owners = {0, os.geteuid()}
+        self._allowed = {*self._owners, *allowed_uids}
+        self._owner_commands = owner_commands
         self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -109,13 +118,13 @@ class ControlServer:
                     return
                 lines = LineReader(connection.recv)
                 while (line := lines.read()) is not None:
-                    self._reply(connection, self._answer(line))
+                    self._reply(connection, self._answer(line, uid))
             except (ControlError, OSError) as error:
                 self._reply(connection, {"ok": False, "error": str(error)})
             finally:
                 self._slots.release()
 
-    def _answer(self, line: bytes) -> dict[str, Any]:
+    def _answer(self, line: bytes, uid: int) -> dict[str, Any]:
         try:
             message = decode(line)
             command = message.get("command")
@@ -123,6 +132,10 @@ class ControlServer:
             if handler is None:
                 known = ", ".join(sorted(self._handlers))
                 raise ControlError(f"There is no command {str(command)[:100]!r}; there are {known}.")
+            if command in self._owner_commands and uid not in self._owners:
+                raise ControlError(
+                    f"User {uid} may not ask for {command}; run it as root, or as the daemon's own user."
+                )
             reply = {"ok": True, **handler(message)}
             encode(reply)  # what cannot be said is a defect of the handler, too
             return reply

@@ -15,6 +15,7 @@ from agent.control.server import ControlServer
 from agent.controller.events import ButtonEdge, InputActivated, TerminationAsked
 from agent.daemon.capture import CaptureThread
 from agent.daemon.daemon import Daemon
+from agent.daemon.doctor_results import DoctorResults
 from agent.daemon.health import HealthBoard
 from agent.daemon.logs import log
 from agent.daemon.memory import bound_memory
@@ -111,8 +112,14 @@ class _Run:
             "receipt": self._receipt,
             "timestamp-request": desk.request,
             "timestamp-token": desk.token,
+            "self-test": DoctorResults(self._storage, clock).take,
         }
-        self._control = ControlServer(settings.vault.socket_path, handlers, allowed_uids=settings.vault.socket_uids)
+        self._control = ControlServer(
+            settings.vault.socket_path,
+            handlers,
+            allowed_uids=settings.vault.socket_uids,
+            owner_commands=frozenset({"self-test"}),  # what offload says of the camera must not become evidence of it
+        )
         stack.callback(self._control.close)
 
     def _open_inputs(self, stack: ExitStack, factory: Any, clock: Clock) -> None:

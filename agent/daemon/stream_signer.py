@@ -21,7 +21,7 @@ def open_stream_signer(
 ) -> StreamSigner | None:
     """A signer for a new stream, None without a key or with a chain that does not fit a stream, which is told.
 
-    signer: has a time limit below `video.gop_ms`, as the configuration sees to, so that a GOP it fails at says so
+    signer: has a time limit of at most `video.gop_ms`, as the configuration sees to, so that a GOP it fails at says so
     within the next one. watch: is told of every GOP that is signed or not.
     """
     if signer is None:

@@ -58,6 +58,7 @@ class SupportSheet:
         self._timestamps: list[dict[str, Any]] = []
         self._events: list[dict[str, Any]] = []
         self._own: list[dict[str, Any]] = []
+        self._examination: dict[str, Any] | None = None
         self._left_out = 0
         self._closed = False
         self._hashes: dict[str, dict[str, Any]] = {}
@@ -87,6 +88,9 @@ class SupportSheet:
             self._add(self._journal_files, own)
             if own.get("reason") in ("first", "started", "recovered") or not self._runs:
                 self._runs.append({"journal_file": own.get("file")})
+        elif record.type == "self-test" and own.get("source") == "doctor":
+            if not self._own:  # what was found afterwards says nothing of how the recording came about
+                self._examination = own | {"utc": record.fields["utc"]}
         elif record.type in _RUN_TYPES and self._runs:
             self._runs[-1].setdefault(_RUN_TYPES[record.type], own)
         elif record.type == "clock":
@@ -125,6 +129,7 @@ class SupportSheet:
             "certificates": self._certificates,
             "journal_files": self._journal_files,
             "runs": self._runs,
+            "last_examination": self._examination,
             "recording": self._own,
             "clock": self._clock,
             "timestamps": self._timestamps,
@@ -153,6 +158,8 @@ class SupportSheet:
         _section(lines, "THE CAMERA'S CERTIFICATES (compare with the department's)", sheet["certificates"])
         _section(lines, "WHERE ITS KEY LIVES, AND ITS LOG'S FILES", sheet["journal_files"])
         _section(lines, "SOFTWARE, CONFIGURATION AND SELF-TESTS, at each start of the camera", sheet["runs"])
+        examination = [sheet["last_examination"]] if sheet["last_examination"] else []
+        _section(lines, "THE LAST EXAMINATION (bodycam doctor) before the recording, in the same run", examination)
         _section(lines, "THE RECORDING, as the camera logged it", sheet["recording"])
         _section(lines, "THE CAMERA'S CLOCK, whenever it was looked at", sheet["clock"])
         _section(lines, "TIMESTAMPS OF AN AUTHORITY", sheet["timestamps"])

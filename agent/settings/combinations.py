@@ -177,6 +177,12 @@ def _times(settings: Settings) -> Iterator[Conflict]:
             ("video.gop_ms", "vault.segment_s"),
             f"at most {vault.segment_s * 1000}, because a segment holds at least one whole GOP",
         )
+    if vault.signer_timeout_ms > video.gop_ms:
+        yield Conflict(
+            ("vault.signer_timeout_ms", "video.gop_ms"),
+            f"at most gop_ms ({video.gop_ms}), because the video is signed a GOP at a time, and a signer that may take "
+            "longer leaves GOPs behind without a signature",
+        )
     if settings.recording.durable_timeout_ms <= video.gop_ms:
         yield Conflict(
             ("recording.durable_timeout_ms", "video.gop_ms"),

@@ -14,25 +14,29 @@ from typing import Any
 
 from agent.errors import ConfigError
 from agent.settings.keys import show
-from agent.settings.toml_lines import key_lines
+from agent.settings.toml_lines import KeyPath, key_lines
 
 EXTENDS = "extends"
+MAX_FILE_BYTES = 1 << 16
+"""Five times the documented defaults, comments and all."""
+MAX_DOTS_IN_LINE = 200
+"""A key of thousands of parts, each a table in the one before, takes memory by the square of their number."""
 SYSTEM_PROFILES = Path("/etc/bodycam/profiles")
 CHECKOUT_PROFILES = Path(__file__).resolve().parents[2] / "config" / "profiles"
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """A parsed file. `path` is absolute and free of links."""
+    """A parsed file. `path` is absolute and free of links. lines: where each key stands."""
 
     path: Path
     document: dict[str, Any]
-    text: str
+    lines: dict[KeyPath, int]
 
     @property
     def extends_line(self) -> int:
         """The line of `extends`; only where there is one."""
-        return key_lines(self.text)[(EXTENDS,)]
+        return self.lines[(EXTENDS,)]
 
 
 def read_files(path: Path | None, profile: str | None) -> tuple[ConfigFile, ...]:
@@ -79,11 +83,17 @@ def find_profile(name: str, beside: Path | None) -> Path:
 def _read(path: Path, what: str) -> ConfigFile:
     try:
         path = path.resolve()
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read as {what} ({error.strerror}); expected a TOML file there."
         ) from error
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigError(f"{path}: is larger than {MAX_FILE_BYTES} bytes; expected a configuration, which is not.")
+    for line, content in enumerate(data.split(b"\n"), 1):
+        if content.count(b".") > MAX_DOTS_IN_LINE:
+            raise ConfigError(f"{path}, line {line}: has more than {MAX_DOTS_IN_LINE} dots; expected a few at most.")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -92,7 +102,7 @@ def _read(path: Path, what: str) -> ConfigFile:
             f"{path}, line {line}: the byte 0x{data[error.start]:02x} is not UTF-8; expected TOML, which is UTF-8 only."
         ) from error
     try:
-        return ConfigFile(path, tomllib.loads(text), text)
+        return ConfigFile(path, tomllib.loads(text), key_lines(text))
     except (ValueError, RecursionError) as error:
         # Mostly TOMLDecodeError; a number of thousands of digits or absurd nesting escapes tomllib as the bare classes.
         raise ConfigError(_syntax_problem(path, text, error)) from error

@@ -37,9 +37,11 @@ class UnfitValueError(ValueError):
         self.index = index
 
 
-def show(value: object) -> str:
-    """A value as it could stand in TOML, cut when long."""
+def show(value: object, levels: int = 8) -> str:
+    """A value as it could stand in TOML, cut when long or nested deeper than `levels`."""
     match value:
+        case list() | tuple() | dict() if levels == 0:
+            return "…"
         case bool():
             text = "true" if value else "false"
         case str():
@@ -47,9 +49,11 @@ def show(value: object) -> str:
         case Path():
             text = json.dumps(str(value), ensure_ascii=False)
         case list() | tuple():
-            text = f"[{', '.join(show(element) for element in value)}]"
+            text = f"[{', '.join(show(element, levels - 1) for element in value)}]"
         case dict():
-            text = "{" + ", ".join(f"{key} = {show(element)}" for key, element in value.items()) + "}"
+            text = "{" + ", ".join(f"{key} = {show(element, levels - 1)}" for key, element in value.items()) + "}"
+        case int() if abs(value) >= 1 << 64:
+            text = hex(value)  # which TOML knows, and which Python writes at any length
         case _:
             text = str(value)
     return text if len(text) <= 80 else f"{text[:77]}…"

@@ -24,7 +24,7 @@ from agent.settings.files import EXTENDS, ConfigFile, read_files
 from agent.settings.keys import KeySpec, UnfitValueError, entry_names, key_specs, sections, show
 from agent.settings.render import settings_sha256
 from agent.settings.schema import Settings
-from agent.settings.toml_lines import KeyPath, key_lines
+from agent.settings.toml_lines import KeyPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def load_settings(
 
 def _collect_file(file: ConfigFile, collected: _Collected) -> None:
     table = {key: value for key, value in file.document.items() if key != EXTENDS}
-    _Walk(file.path, key_lines(file.text), collected).table(table, Settings, ())
+    _Walk(file.path, file.lines, collected).table(table, Settings, ())
 
 
 @dataclass(frozen=True, slots=True)

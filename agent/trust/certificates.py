@@ -194,9 +194,7 @@ def check_chain(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certific
     if path[-1] not in roots:
         anchor = next((root for root in roots if _issued(path[-1], root) is None), None)
         if anchor is None:
-            problems.append(
-                f"{_label(path[-1])} was not issued by any of the {len(roots)} trusted root certificate(s)."
-            )
+            problems.append(f"{_label(path[-1])} was not issued by any trusted root certificate.")
         else:
             path.append(anchor)
     for certificate in path:
@@ -215,7 +213,7 @@ def _label(certificate: x509.Certificate) -> str:
 
 def _subject(certificate: x509.Certificate) -> str:
     try:
-        return f'"{certificate.subject.rfc4514_string()}"'
+        return f'"{certificate.subject.rfc4514_string({NameOID.SERIAL_NUMBER: "serialNumber"})}"'
     except ValueError:
         return f"with SHA-256 {fingerprint_hex(certificate)}"
 

@@ -14,6 +14,7 @@ from enum import StrEnum
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from rfc3161_client import (
+    Accuracy,
     HashAlgorithm,
     TimestampRequestBuilder,
     TimeStampResponse,
@@ -28,6 +29,8 @@ from agent.trust.der import with_sorted_certificates
 MAX_RESPONSE_BYTES = 65_536
 """A response with its chain of certificates has 1.5 to 8 kB."""
 SHA256_OID = "2.16.840.1.101.3.4.2.1"
+MAX_ACCURACY = timedelta(days=1)
+"""Coarser than that no authority is, and times around it could leave the calendar."""
 # The parser drops the fraction of a second that GeneralizedTime may have, and most authorities give none.
 GENTIME_STEP = timedelta(seconds=1)
 _MAX_CERTIFICATES = 32
@@ -143,21 +146,25 @@ def _read_token(response: bytes, decoded: TimeStampResponse) -> Timestamp:
         raise TimestampError("The timestamp is over another kind of hash than SHA-256; it is refused.")
     if info.version != 1:
         raise TimestampError(f"The timestamp has version {info.version}, which RFC 3161 does not know.")
-    accuracy = info.accuracy
+    gen_time, accuracy = info.gen_time.astimezone(UTC).replace(microsecond=0), _accuracy(info.accuracy)
+    if not 2000 <= gen_time.year < 9999 or accuracy > MAX_ACCURACY:
+        raise TimestampError(f"The timestamp says {gen_time:%Y-%m-%d}, good to {accuracy}; no authority says that.")
     return Timestamp(
         response=response,
         imprint_sha256=imprint.message.hex(),
         nonce=info.nonce,
-        gen_time=info.gen_time.astimezone(UTC).replace(microsecond=0),
-        accuracy=timedelta(
-            seconds=accuracy.seconds or 0, milliseconds=accuracy.millis or 0, microseconds=accuracy.micros or 0
-        )
-        if accuracy is not None
-        else timedelta(0),
+        gen_time=gen_time,
+        accuracy=accuracy,
         serial=info.serial_number,
         policy=info.policy.dotted_string,
         authority=_authority(decoded),
     )
+
+
+def _accuracy(said: Accuracy | None) -> timedelta:
+    if said is None:
+        return timedelta(0)
+    return timedelta(seconds=said.seconds or 0, milliseconds=said.millis or 0, microseconds=said.micros or 0)
 
 
 def _authority(decoded: TimeStampResponse) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from agent.verify.finding import Code, Finding, Severity
-from agent.verify.interval import Interval, utc_json
+from agent.verify.interval import Interval, utc_text
 
 
 class Aspect(StrEnum):
@@ -42,11 +42,12 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AspectVerdict:
-    """The answer to one question, and why in a sentence."""
+    """The answer to one question, and why in a sentence. because: the findings that it rests on, if any."""
 
     aspect: Aspect
     standing: Standing
     reason: str
+    because: tuple[Finding, ...] = ()
 
     def to_json(self) -> dict[str, str]:
         """For programs."""
@@ -66,7 +67,7 @@ _COMPLETENESS = frozenset(
 _LIMITING_NOTES = frozenset({Code.GAP, Code.RECOVERED, Code.RECORDING_EMPTY})
 # When these fail the log itself cannot be believed, and so nothing that is read out of it.
 _LOG_PREFIXES = ("JOURNAL_", "SIGNATURE_", "RECORD_INVALID", "TORN_")
-_LOG_WRONG = "The log itself is not what the camera signed, and this rests on it."
+_LOG_WRONG = "The journal itself is not what the camera signed, and this rests on it."
 
 
 def aspect_of(code: Code) -> Aspect:
@@ -76,6 +77,11 @@ def aspect_of(code: Code) -> Aspect:
     if code.startswith(("CERT_", "ROOT_")):
         return Aspect.ORIGIN
     return Aspect.COMPLETENESS if code in _COMPLETENESS else Aspect.INTEGRITY
+
+
+def _bears_on(finding: Finding, aspect: Aspect) -> bool:
+    # Of a file that was cut short something is missing, whatever its bytes are.
+    return aspect_of(finding.code) is aspect or (finding.lost and aspect is Aspect.COMPLETENESS)
 
 
 def judge(
@@ -95,9 +101,9 @@ def judge(
     log_wrong = any(f.severity is Severity.FAIL and f.code.startswith(_LOG_PREFIXES) for f in findings)
     verdicts = []
     for aspect in Aspect:
-        mine = [finding for finding in findings if aspect_of(finding.code) is aspect]
+        mine = [finding for finding in findings if _bears_on(finding, aspect)]
         if failing := _of(mine, Severity.FAIL):
-            verdicts.append(AspectVerdict(aspect, Standing.FAILS, _because(failing)))
+            verdicts.append(AspectVerdict(aspect, Standing.FAILS, _because(failing), tuple(failing)))
         elif aspect is Aspect.INTEGRITY and not signed:
             verdicts.append(AspectVerdict(aspect, Standing.FAILS, "There is no valid signature in it."))
         elif aspect is not Aspect.INTEGRITY and log_wrong:
@@ -106,7 +112,9 @@ def judge(
             reason = "No root certificate of the department was given (--root ROOT.pem)."
             verdicts.append(AspectVerdict(aspect, Standing.OPEN, reason))
         elif judged := _of(mine, Severity.WARN) or [f for f in mine if f.code in _LIMITING_NOTES]:
-            verdicts.append(AspectVerdict(aspect, Standing.LIMITED, _because(judged)))
+            # What is said of this recording tells more than what is said of the journal.
+            judged.sort(key=lambda finding: finding.recording_id is None)
+            verdicts.append(AspectVerdict(aspect, Standing.LIMITED, _because(judged), tuple(judged)))
         elif aspect is Aspect.TIME:
             verdicts.append(_time(time, clock))
         else:
@@ -121,9 +129,9 @@ def _time(time: Interval | None, clock: str | None) -> AspectVerdict:
         return AspectVerdict(Aspect.TIME, Standing.OPEN, reason)
     bounds = []
     if time.before is not None:
-        bounds.append(f"it was written not before {utc_json(time.not_before_ns)}")
+        bounds.append(f"it was written not before {utc_text(time.not_before_ns)}")
     if time.after is not None:
-        bounds.append(f"it existed by {utc_json(time.existed_by_ns)}")
+        bounds.append(f"it existed by {utc_text(time.existed_by_ns)}")
     said = " and ".join(bounds)
     if not time.checked:
         reason = f"Timestamps say that {said}, but no root of their authority was given (--tsa-root TSA.pem)."

@@ -8,6 +8,7 @@ from agent.vault.layout import is_encrypted
 from agent.vault.record import Record
 from agent.verify.fields import FieldError, Fields
 from agent.verify.finding import Code, Findings
+from agent.verify.words import counted
 
 _REASONS = frozenset({"first", "unchanged", "re-enrolled"})
 
@@ -47,8 +48,8 @@ class EncryptionCheck:
             self._findings.note(
                 Code.NOT_DECRYPTED,
                 recording_id,
-                f"{count} encrypted segment(s) were checked as they are. What they hold was not looked into; "
-                "whoever has the evidence system's key can, with --identity KEY.txt.",
+                f"{counted(count, 'encrypted segment was', 'encrypted segments were')} checked as stored, and not "
+                "looked into; whoever has the evidence system's key can, with --identity KEY.txt.",
                 recording_id=recording_id,
             )
 

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-MAX_SAME_FINDINGS = 10
+MAX_SAME_FINDINGS = 1000
+"""Of one kind about one recording; the rest is counted."""
+MAX_FINDINGS = 20_000
+"""Of all kinds; behind it only the first MAX_SAME_WHEN_MANY of a kind are kept, so that memory stays bounded."""
+MAX_SAME_WHEN_MANY = 10
+TO_THE_END = 1 << 62
+"""As `until`: about every line from `at` on."""
 
 
 class Severity(StrEnum):
@@ -148,6 +154,9 @@ class Finding:
     """One thing found. subject: the file or record it is about. recording_id: whose verdict it touches, if one's.
 
     at, until: which journal lines (counted through all files) it is about, None when it is about no particular ones.
+    follows: what must lead to it, None when it stands for itself: the journal line (counted in the same way) at which
+    the journal is broken or a signature wrong, or the subject of a media file that was changed. lost: it says that a
+    part of the media is not there.
     """
 
     code: Code
@@ -157,6 +166,8 @@ class Finding:
     recording_id: str | None = None
     at: int | None = None
     until: int | None = None
+    follows: int | str | None = None
+    lost: bool = False
 
     def to_json(self) -> dict[str, str | None]:
         """For programs."""
@@ -175,6 +186,7 @@ class Findings:
     def __init__(self) -> None:
         self._found: list[Finding] = []
         self._counts: dict[tuple[Code, Severity, str | None], int] = {}
+        self._left_out: dict[tuple[Code, Severity, str | None], int] = {}
 
     def add(
         self,
@@ -186,14 +198,17 @@ class Findings:
         recording_id: str | None = None,
         at: int | None = None,
         until: int | None = None,
+        follows: int | str | None = None,
+        lost: bool = False,
     ) -> None:
         """Take one finding; `until` defaults to `at`."""
         key = (code, severity, recording_id)
-        self._counts[key] = self._counts.get(key, 0) + 1
-        if self._counts[key] <= MAX_SAME_FINDINGS:
-            self._found.append(
-                Finding(code, severity, subject, sentence, recording_id, at, at if until is None else until)
-            )
+        seen = self._counts[key] = self._counts.get(key, 0) + 1
+        if seen <= (MAX_SAME_FINDINGS if len(self._found) < MAX_FINDINGS else MAX_SAME_WHEN_MANY):
+            until = at if until is None else until
+            self._found.append(Finding(code, severity, subject, sentence, recording_id, at, until, follows, lost))
+        else:
+            self._left_out[key] = self._left_out.get(key, 0) + 1
 
     def fail(
         self,
@@ -204,15 +219,34 @@ class Findings:
         recording_id: str | None = None,
         at: int | None = None,
         until: int | None = None,
+        follows: int | str | None = None,
+        lost: bool = False,
     ) -> None:
         """Take one that refutes the evidence."""
-        self.add(code, Severity.FAIL, subject, sentence, recording_id=recording_id, at=at, until=until)
+        self.add(
+            code,
+            Severity.FAIL,
+            subject,
+            sentence,
+            recording_id=recording_id,
+            at=at,
+            until=until,
+            follows=follows,
+            lost=lost,
+        )
 
     def warn(
-        self, code: Code, subject: str, sentence: str, *, recording_id: str | None = None, at: int | None = None
+        self,
+        code: Code,
+        subject: str,
+        sentence: str,
+        *,
+        recording_id: str | None = None,
+        at: int | None = None,
+        until: int | None = None,
     ) -> None:
         """Take one that a person must judge."""
-        self.add(code, Severity.WARN, subject, sentence, recording_id=recording_id, at=at)
+        self.add(code, Severity.WARN, subject, sentence, recording_id=recording_id, at=at, until=until)
 
     def note(
         self, code: Code, subject: str, sentence: str, *, recording_id: str | None = None, at: int | None = None
@@ -223,9 +257,8 @@ class Findings:
     def all(self) -> list[Finding]:
         """What was found, in order; where findings were only counted, one more says how many."""
         found = list(self._found)
-        for (code, severity, recording_id), count in self._counts.items():
-            if more := max(0, count - MAX_SAME_FINDINGS):
-                sentence = f"{more} more of this kind were found and are not listed."
-                # A counted one may lie anywhere, so it touches the verdict of everything.
-                found.append(Finding(code, severity, "more", sentence, recording_id))
+        for (code, severity, recording_id), more in self._left_out.items():
+            sentence = f"{more} more of this kind were found and are not listed."
+            # A counted one may lie anywhere, so it touches the verdict of everything.
+            found.append(Finding(code, severity, "more", sentence, recording_id))
         return found

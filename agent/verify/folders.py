@@ -9,6 +9,7 @@ from agent.verify.evidence import PACKAGE_FILES, SUMS_NAME, Evidence
 from agent.verify.evidence_file import LEFTOVER_NAME, RECORDING_ID, SEGMENT_NAME, names_in
 from agent.verify.finding import Code, Findings, Severity
 from agent.verify.recording import RecordingCheck
+from agent.verify.words import counted, media_place
 
 _PACKAGE_NAMES = frozenset({"journal", "device", SUMS_NAME, *PACKAGE_FILES})
 
@@ -35,7 +36,8 @@ def check_folder(evidence: Evidence, recording: RecordingCheck, findings: Findin
             findings.fail(
                 Code.RECORDING_MISSING,
                 f"recordings/{recording_id}",
-                f"Its folder is gone; the journal vouches for {recording.frames} frames in it.",
+                f"Its folder is gone: {media_place(recording.end_media_90k)} of video with "
+                f"{counted(recording.frames, 'frame')}, which the journal vouches for.",
                 recording_id=recording_id,
             )
         return
@@ -56,7 +58,7 @@ def check_folder(evidence: Evidence, recording: RecordingCheck, findings: Findin
             findings.warn(
                 Code.UNSIGNED_BYTES,
                 subject,
-                f"No checkpoint names {name} yet: nothing vouches for it.",
+                f"No record names {name} yet: nothing vouches for it.",
                 recording_id=recording_id,
             )
         else:
@@ -78,7 +80,7 @@ def check_unrecorded(names: Sequence[str], findings: Findings, *, writing: bool)
                 Code.RECORDING_UNRECORDED,
                 Severity.WARN if writing else Severity.FAIL,
                 f"recordings/{name}",
-                "No record names this recording: nothing vouches for a byte of it."
+                "The journal does not know this recording: nothing vouches for a byte of it."
                 + (
                     " The camera was writing meanwhile; check again."
                     if writing

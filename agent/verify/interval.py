@@ -30,6 +30,15 @@ def utc_json(ns: int | None) -> str | None:
     return (_EPOCH + timedelta(microseconds=ns // 1000)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def utc_text(ns: int | None) -> str:
+    """For sentences; to the millisecond, so that a bound is not said to be tighter than it is."""
+    return (
+        "unknown"
+        if ns is None
+        else f"{_EPOCH + timedelta(microseconds=ns // 1000):%Y-%m-%d %H:%M:%S}.{ns // 1_000_000 % 1000:03d} UTC"
+    )
+
+
 _CALENDAR = tuple(utc_ns(moment.replace(tzinfo=UTC)) for moment in (datetime.min, datetime.max))
 
 

@@ -20,6 +20,7 @@ from agent.vault.record import MAX_LINE_BYTES, ZERO_HASH, Record, parse_line
 from agent.verify.evidence_file import JOURNAL_NAME, LEFTOVER_NAME, is_plain_folder, names_in, open_plain
 from agent.verify.fields import FieldError, Fields
 from agent.verify.finding import Code, Findings
+from agent.verify.words import counted
 
 RUN_START_REASONS = frozenset({"first", "started", "recovered"})
 
@@ -141,10 +142,11 @@ class JournalReader:
                 self._fail(
                     Code.JOURNAL_FILE_MISSING,
                     name,
-                    f'begins in the middle of a run ("{opening.reason}"); an extract begins where the camera started.',
+                    f'begins in the middle of a run of the camera ("{opening.reason[:40]}"), and a package begins '
+                    "where the camera started: what came before is gone.",
                 )
         elif name != journal_name(1):
-            self._fail(Code.JOURNAL_FILE_MISSING, name, "is the oldest one here; those before it are gone.")
+            self._fail(Code.JOURNAL_FILE_MISSING, name, "is the first one here, and those before it are gone.")
             self._head = None
 
     def _file(
@@ -160,7 +162,7 @@ class JournalReader:
             if not line:
                 break
             if limit is not None and offset + len(line) > limit:
-                self._fail(Code.JOURNAL_LINE_BAD, name, f"has a line across byte {limit}, where its chained part ends.")
+                self._fail(Code.JOURNAL_LINE_BAD, name, f"has a line across byte {limit}, where its records end.")
                 self._head = None
                 break
             if not line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES:
@@ -200,7 +202,7 @@ class JournalReader:
                 self._fail(
                     Code.JOURNAL_FILE_MISSING,
                     name,
-                    f"has {size} bytes; {next_opening.prev_file_bytes} belong to the chain, as {following} says.",
+                    f"was cut short: it has {size} bytes, and {following} names {next_opening.prev_file_bytes}.",
                 )
             return next_opening.prev_file_bytes
         return None
@@ -221,7 +223,7 @@ class JournalReader:
                 self._findings.fail(
                     Code.JOURNAL_SEQ,
                     place,
-                    f"Record {record.seq} follows on record {seq}: records were removed, added or moved.",
+                    self._out_of_order(seq, record.seq),
                     at=self._ordinal,
                 )
             elif record.prev != sha256:
@@ -229,7 +231,8 @@ class JournalReader:
                 self._findings.fail(
                     Code.JOURNAL_CHAIN_BROKEN,
                     place,
-                    f"Record {record.seq} does not hold the hash of record {seq}: one of them was changed.",
+                    f"Record {record.seq} does not hold the hash of record {seq}, as it must: one of the two was "
+                    "changed.",
                     at=self._ordinal,
                 )
         self._head = (record.seq, record.sha256)
@@ -237,12 +240,21 @@ class JournalReader:
         self._ordinal += 1
         return line
 
+    @staticmethod
+    def _out_of_order(before: int, seq: int) -> str:
+        if seq == before + 2:
+            return f"Record {before + 1} is missing from the journal: record {seq} follows on record {before}."
+        if seq > before + 2:
+            gone = f"Records {before + 1} to {seq - 1} are missing from the journal"
+            return f"{gone}: record {seq} follows on record {before}."
+        return f"Record {seq} follows on record {before}: records were added, moved or doubled in the journal."
+
     def _bad_line(self, name: str, bad: tuple[int, str, bool]) -> None:
         number, reason, _ = bad
         self._findings.fail(
             Code.JOURNAL_LINE_BAD,
             f"journal/{name} line {number}",
-            f"Line {number} of {name} is no record and breaks the chain: {reason.rstrip('.')}.",
+            f"Line {number} of {name} is no record, and so the journal is broken there: {reason.rstrip('.')}.",
             at=self._ordinal,
         )
         self._head = None
@@ -271,7 +283,11 @@ class JournalReader:
         elif bad is not None:
             self._bad_line(name, bad)
         elif self.unfinished_bytes and self._extract:
-            self._fail(Code.JOURNAL_LINE_BAD, name, "ends in an unfinished line, which no extract does.")
+            self._fail(
+                Code.JOURNAL_LINE_BAD,
+                name,
+                "ends in an unfinished line, which that of no package does: it was cut short.",
+            )
         elif self.unfinished_bytes:
             self._findings.warn(
                 Code.JOURNAL_UNFINISHED,
@@ -294,23 +310,23 @@ class JournalReader:
                 self._findings.note(
                     Code.TORN_TAIL,
                     subject,
-                    f"{name} ends in {size} bytes outside the chain, left by a failed write; what they held was "
-                    f"written again into {opening.file}.",
+                    f"{name} ends in {counted(size, 'byte')} that a failed write left and that count for nothing; what "
+                    f"they held was written again into {opening.file}.",
                 )
         elif (size, digest.hexdigest()) != (opening.torn_bytes, opening.torn_sha256):
             self._fail(
                 Code.TORN_TAIL_MISMATCH,
                 name,
-                f"ends in {size} bytes behind its chained part; {opening.file} names {opening.torn_bytes} bytes there "
-                "with another content.",
+                f"ends in {counted(size, 'byte')} behind its records; {opening.file} names "
+                f"{counted(opening.torn_bytes, 'byte')} there, with another content.",
             )
         elif whole_records:
             self._findings.warn(
                 Code.TORN_TAIL_RECORDS,
                 subject,
-                f"The {size} bytes that {opening.file} declares torn at the end of {name} hold {whole_records} whole "
-                "record(s) behind a damaged one. A torn write can do that, and so can someone who damaged the file "
-                "before the camera started again.",
+                f"The {size} bytes at the end of {name} that {opening.file} calls an interrupted write hold "
+                f"{counted(whole_records, 'whole record')} behind a damaged one. An interrupted write can do that, and "
+                "so can someone who damaged the file before the camera started again.",
                 at=self._ordinal,
             )
         elif size:

@@ -38,8 +38,9 @@ def check_parts(evidence: Evidence, findings: Findings) -> None:
         findings.note(
             Code.PACKAGE_KIT,
             SCRIPT_NAME,
-            f"{SCRIPT_NAME} is not the one that this version ships: another version made the package, or somebody "
-            "changed it. It is no evidence; do not run it, take the project's.",
+            f"{SCRIPT_NAME} is not the one that this version of the software ships: another version made the "
+            "package, or somebody changed it. It is no evidence and nothing here rests on it; do not run it, take the "
+            "project's.",
         )
 
 
@@ -62,7 +63,7 @@ def check_sums(evidence: Evidence, media: dict[str, FileSum], findings: Findings
             continue
         found = media[name].sha256 if name in media else _sha256(evidence.root / name)
         if found != sha256:
-            what = "cannot be read" if found is None else f"is not the file that {SUMS_NAME} was made of"
+            what = "cannot be read" if found is None else f"was changed since {SUMS_NAME} was made, or is another file"
             _fail(evidence, findings, Code.PACKAGE_SUM, name, f"{name} {what}.")
 
 
@@ -77,7 +78,8 @@ def _read_sums(path: Path, findings: Findings) -> dict[str, str] | None:
         findings.fail(
             Code.PACKAGE_INCOMPLETE,
             SUMS_NAME,
-            f"The package has no {SUMS_NAME}, which is written last: copying it was interrupted. Offload it again.",
+            f"The package has no {SUMS_NAME}, which is written last: it was not copied to its end, or that file was "
+            "taken out. Ask for the whole package.",
         )
         return None
     except OSError as error:

@@ -16,7 +16,7 @@ from agent.errors import EncryptionError
 from agent.media.mp4 import MAX_MOOF_BYTES, FragmentInfo, Mp4Error, fragment_info
 from agent.verify.fields import Fields
 from agent.verify.finding import Code, Findings
-from agent.verify.segments import CHUNK_BYTES, Checkpoint, FileSum, MediaJob, said_by
+from agent.verify.segments import CHUNK_BYTES, Checkpoint, FileSum, MediaJob, fragment_difference, said_by
 
 NOTHING = FileSum(0, hashlib.sha256().hexdigest())
 
@@ -58,6 +58,7 @@ class PlainChecker:
                 job.subject,
                 f"What {job.name} holds is not what was signed: {wrong}.",
                 recording_id=job.recording_id,
+                follows=job.subject,
             )
 
 
@@ -109,12 +110,10 @@ class _PlainReader:
             said = [said_by(info) for info in self._boxes.taken()]
         except Mp4Error as error:
             return f"fragment {checkpoint.fragment} is none ({str(error).rstrip('.')})"
-        if said == [checkpoint.said]:
-            return None
-        return (
-            f"fragment {checkpoint.fragment} says (number, begin, end, frames, audio frames) {said}, its checkpoint "
-            f"{checkpoint.said}"
-        )
+        if len(said) != 1:
+            return f"there are {len(said)} fragments where fragment {checkpoint.fragment} alone was signed"
+        difference = fragment_difference(checkpoint, said[0])
+        return f"of fragment {checkpoint.fragment}, {difference}" if difference else None
 
     def finish(self) -> str | None:
         """What is wrong, as the end of a sentence, or None."""

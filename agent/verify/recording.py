@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent.media.units import VIDEO_TIMESCALE_90K, ns_to_90k
+from agent.media.units import ns_to_90k
 from agent.vault.layout import INIT_NAME, is_encrypted
 from agent.vault.record import Record
+from agent.verify.breaks import JournalBreaks
 from agent.verify.derived import DerivedJson
 from agent.verify.evidence_file import RECORDING_ID, SEGMENT_NAME
 from agent.verify.fields import FieldError, Fields
 from agent.verify.finding import Code, Findings, Severity
 from agent.verify.plain import NOTHING, said_plain
-from agent.verify.segments import Checkpoint, MediaJob
+from agent.verify.segments import Checkpoint, FileSum, MediaJob
+from agent.verify.sums import EMPTY_SHA256, Totals, segment_difference
+from agent.verify.words import counted, media_place
 
-_EMPTY_SHA256 = hashlib.sha256().hexdigest()
 _STATES = frozenset({"whole", "torn", "recovered", "missing"})
 
 
 class UnsafeNameError(FieldError):
     """A record names a file or recording in a way that is never used, and that could lead out of its folder."""
+
+
+class AbsentRecordError(FieldError):
+    """A record needs an earlier one of its recording that is not there."""
 
 
 @dataclass(slots=True)
@@ -35,18 +40,6 @@ class Opened:
     actual_pre_event_ms: int
     pre_event_short_reason: str | None
     linked_from: str | None
-
-
-@dataclass(slots=True)
-class Totals:
-    """Sums over the segment records, as `recording-close` must repeat them."""
-
-    segments: int = 0
-    fragments: int = 0
-    frames: int = 0
-    bytes: int = 0
-    end_media_90k: int = 0
-    gaps: int = 0
 
 
 class RecordingCheck:
@@ -83,9 +76,19 @@ class RecordingCheck:
         self.fragments = 0
         """Number of the last one that a checkpoint vouches for."""
         self._gap_before_next = False
+        self._trusted = True
+        """The signature of the record that is being taken does not speak against it."""
+        self.breaks = JournalBreaks()
 
-    def take(self, record: Record, ordinal: int) -> None:
-        """Check the next record. Raises FieldError when its fields cannot be used."""
+    def take(self, record: Record, ordinal: int, *, broken_at: int | None = None, trusted: bool = True) -> None:
+        """Check the next record. Raises FieldError when its fields cannot be used.
+
+        broken_at: the last line up to this one whose signature is wrong, or that does not follow on the one before it.
+        trusted: False when this record's own signature is wrong.
+        """
+        previous = None if self.first_ordinal is None else self.last_ordinal
+        counted_in = self.opened is not None or record.type not in ("trigger", "recording-open")
+        self.breaks.take(ordinal, previous, broken_at, self._open_checkpoints, counted=counted_in)
         if self.first_ordinal is None:
             self.first_ordinal = ordinal
         handle = {
@@ -103,6 +106,7 @@ class RecordingCheck:
         if self.closed:
             raise FieldError("it follows on the record that closed its recording")
         self.last_ordinal = ordinal
+        self._trusted = trusted
         self.derived.take(record)
         handle(record, Fields(record.fields))
 
@@ -115,8 +119,10 @@ class RecordingCheck:
             )
         self._open_checkpoints.clear()
 
-    def _fail(self, code: Code, sentence: str, subject: str | None = None) -> None:
-        self._findings.fail(code, subject or self.recording_id, sentence, recording_id=self.recording_id)
+    def _fail(self, code: Code, sentence: str, subject: str | None = None, *, follows: int | None = None) -> None:
+        self._findings.fail(
+            code, subject or self.recording_id, sentence, recording_id=self.recording_id, follows=follows
+        )
 
     def _trigger(self, _record: Record, _fields: Fields) -> None:
         if self.triggered:
@@ -143,8 +149,9 @@ class RecordingCheck:
                 Code.PRE_EVENT_SHORT,
                 Severity.NOTE if why else Severity.WARN,
                 self.recording_id,
-                f"It begins {self.opened.actual_pre_event_ms / 1000:.1f} s before its trigger; "
-                f"{self.opened.configured_pre_event_ms / 1000:.1f} s were configured (reason given: {why or 'none'}).",
+                f"It begins {self.opened.actual_pre_event_ms / 1000:.1f} s before its trigger, and the camera was set "
+                f"to keep {self.opened.configured_pre_event_ms / 1000:.1f} s. "
+                + (f"The reason that the camera gives: {why[:80]}." if why else "The camera gives no reason."),
                 recording_id=self.recording_id,
             )
 
@@ -168,7 +175,7 @@ class RecordingCheck:
     def _checkpoint(self, record: Record, fields: Fields) -> None:
         name = self._file(fields)
         if self.opened is None:
-            raise FieldError("its recording was not opened before")
+            raise AbsentRecordError("its recording was not opened before")
         checkpoint = Checkpoint(
             record.seq,
             fields.count("fragment"),
@@ -179,6 +186,8 @@ class RecordingCheck:
             fields.count("frames"),
             fields.count("audio_frames"),
             said_plain(fields) if is_encrypted(name) else None,
+            self.breaks.before_next,
+            self._trusted,
         )
         before = self._open_checkpoints.setdefault(name, [])
         if before and checkpoint.bytes <= before[-1].bytes:
@@ -188,8 +197,11 @@ class RecordingCheck:
         if checkpoint.fragment != self.fragments + 1:
             self._fail(
                 Code.FRAGMENT_COUNT,
-                f"Fragment {checkpoint.fragment} follows on fragment {self.fragments}.",
+                f"In the journal fragment {checkpoint.fragment} (at {media_place(checkpoint.first_media_90k)}) follows "
+                + (f"on fragment {self.fragments}" if self.fragments else "on nothing")
+                + ": records of fragments were removed, added or moved.",
                 f"record {record.seq}",
+                follows=checkpoint.follows,
             )
         self._check_time(record, checkpoint)
         before.append(checkpoint)
@@ -198,15 +210,18 @@ class RecordingCheck:
         self.end_media_90k = checkpoint.end_media_90k
         self.frames += checkpoint.frames
         self._gap_before_next = False
+        self.breaks.checkpoint(name)
 
     def _check_time(self, record: Record, checkpoint: Checkpoint) -> None:
         begin, expected = checkpoint.first_media_90k, self.end_media_90k
         if checkpoint.end_media_90k <= begin or begin < expected or (begin > expected and not self._gap_before_next):
             self._fail(
                 Code.MEDIA_TIME,
-                f"Fragment {checkpoint.fragment} runs from {_seconds(begin)} to {_seconds(checkpoint.end_media_90k)}; "
-                f"the one before it ended at {_seconds(expected)}, and no gap record says why.",
+                f"Fragment {checkpoint.fragment} runs from {media_place(begin)} to "
+                f"{media_place(checkpoint.end_media_90k)} of the recording, but the one before it ended at "
+                f"{media_place(expected)}, and the camera names no gap there.",
                 f"record {record.seq}",
+                follows=checkpoint.follows,
             )
 
     def _segment(self, _record: Record, fields: Fields) -> None:
@@ -221,8 +236,8 @@ class RecordingCheck:
         if state == "missing":
             self._fail(
                 Code.SEGMENT_MISSING,
-                f"{name} was gone when the camera started again, though {len(checkpoints)} fragments of it had been "
-                "signed.",
+                f"{name} was gone when the camera started again, though it had signed "
+                f"{counted(len(checkpoints), 'fragment')} of it.",
             )
             return
         fragments, frames = fields.count("fragments"), fields.count("frames")
@@ -251,6 +266,7 @@ class RecordingCheck:
                 fragments,
                 frames,
                 said_plain(fields) if is_encrypted(name) else None,
+                self._trusted,
             ),
         )
 
@@ -263,43 +279,39 @@ class RecordingCheck:
                 size, sha256 = last.bytes, last.sha256
             else:
                 self._check_plain(name, fields, last)
-        said = (
-            size,
-            sha256,
-            fields.count("fragments"),
-            fields.optional_integer("first_media_90k"),
-            fields.optional_integer("end_media_90k"),
-            fields.count("frames"),
-            fields.count("audio_frames"),
-        )
-        found = (
-            last.bytes if last else 0,
-            last.sha256 if last else _EMPTY_SHA256,
-            len(checkpoints),
-            checkpoints[0].first_media_90k if last else None,
-            last.end_media_90k if last else None,
-            sum(checkpoint.frames for checkpoint in checkpoints),
-            sum(checkpoint.audio_frames for checkpoint in checkpoints),
-        )
-        if said != found:
-            self._fail(Code.FRAGMENT_COUNT, f"The record of {name} says {said}; its checkpoints add up to {found}.")
+        if differing := segment_difference(fields, FileSum(size, sha256), checkpoints):
+            self._fail(
+                Code.FRAGMENT_COUNT,
+                f"The record that closes {name} says {differing[0]}; its checkpoints add up to {differing[1]}.",
+                follows=self.breaks.in_file(name),
+            )
 
     def _check_recovered(self, name: str, fields: Fields, checkpoints: list[Checkpoint]) -> None:
         last = checkpoints[-1] if checkpoints else None
         said = (fields.count("checkpointed_bytes"), fields.sha256("checkpointed_sha256"))
-        if said != ((last.bytes, last.sha256) if last else (0, _EMPTY_SHA256)):
-            self._fail(Code.FRAGMENT_COUNT, f"The record of {name} names another last checkpoint than there is.")
+        if said != ((last.bytes, last.sha256) if last else (0, EMPTY_SHA256)):
+            self._fail(
+                Code.FRAGMENT_COUNT,
+                f"The record that closes {name} says that its checkpoints end at byte {said[0]}; the last one there is "
+                f"ends at byte {last.bytes if last else 0}"
+                + (" and has another hash." if last and said[0] == last.bytes else "."),
+                follows=self.breaks.in_file(name),
+            )
         if is_encrypted(name):
             self._check_plain(name, fields, last)
         if not fields.flag("checkpoint_intact"):
             self._fail(
                 Code.CHECKPOINT_HASH,
-                f"When the camera started again, the signed {said[0]} bytes of {name} were no longer what was signed.",
+                f"When the camera started again, the first {said[0]} bytes of {name} were not what it had signed.",
             )
 
     def _check_plain(self, name: str, fields: Fields, last: Checkpoint | None) -> None:
         if said_plain(fields) != (last.plain if last else NOTHING):
-            self._fail(Code.FRAGMENT_COUNT, f"The record of {name} says it opens to other bytes than its checkpoints.")
+            self._fail(
+                Code.FRAGMENT_COUNT,
+                f"The record that closes {name} says that it opens to other bytes than its checkpoints say.",
+                follows=self.breaks.in_file(name),
+            )
 
     def _gap(self, _record: Record, fields: Fields) -> None:
         self.totals.gaps += 1
@@ -309,11 +321,12 @@ class RecordingCheck:
         where = ""
         if self.opened is not None:
             origin = self.opened.origin_boottime_ns
-            where = f" from {_seconds(ns_to_90k(begin - origin))} to {_seconds(ns_to_90k(end - origin))}"
+            where = f" from {media_place(ns_to_90k(begin - origin))} to {media_place(ns_to_90k(end - origin))}"
         self._findings.note(
             Code.GAP,
             self.recording_id,
-            f"The camera could not keep {frames} frames{where} and says so ({fields.text('reason')}).",
+            f"The camera could not keep {counted(frames, 'frame')}{where} and says so itself (its reason: "
+            f"{fields.text('reason')[:80]}).",
             recording_id=self.recording_id,
         )
 
@@ -336,24 +349,30 @@ class RecordingCheck:
             fields.count("end_media_90k"),
             fields.count("gaps"),
         )
+        differing = said.difference(self.totals)
         if said != self.totals or self._open_checkpoints:
+            unclosed = [f"{name} was never closed in the journal" for name in sorted(self._open_checkpoints)[:3]]
+            wrong = "comes too early"
+            if differing:
+                wrong = f"says {differing[0]}; those before it add up to {differing[1]}"
             self._fail(
                 Code.RECORDING_TOTALS,
-                f"Its closing record says {said}; its segment records add up to {self.totals}"
-                + (f", and {len(self._open_checkpoints)} segments have none." if self._open_checkpoints else "."),
+                f"The record that closes the recording {wrong}{''.join(f'; {text}' for text in unclosed)}.",
+                follows=self.breaks.in_sums,
             )
         if not self.recovered and (missed := fields.count("missed_frames")):
             self._findings.warn(
                 Code.FRAMES_MISSED,
                 self.recording_id,
-                f"{missed} frames are missing in its picture: the camera or the encoder did not keep up, and says so.",
+                f"{counted(missed, 'frame')} of its picture {'is' if missed == 1 else 'are'} missing: the camera did "
+                "not keep up, and says so itself.",
                 recording_id=self.recording_id,
             )
         if self.recovered:
             self._findings.note(
                 Code.RECOVERED,
                 self.recording_id,
-                "It was cut off and was sealed as it lay when the camera started again."
+                "It was cut off, by a loss of power for example. When the camera started again it signed what it found."
                 + ("" if self.opened else " Nothing of it had been signed before that."),
                 recording_id=self.recording_id,
             )
@@ -361,10 +380,6 @@ class RecordingCheck:
             self._findings.note(
                 Code.RECORDING_EMPTY,
                 self.recording_id,
-                "It was stopped before anything of it was on flash.",
+                "It was stopped before anything of it was stored: there is no video.",
                 recording_id=self.recording_id,
             )
-
-
-def _seconds(ticks_90k: int) -> str:
-    return f"{ticks_90k / VIDEO_TIMESCALE_90K:.3f} s"

@@ -14,6 +14,7 @@ from cryptography.x509.oid import NameOID
 from agent.trust.certificates import fingerprint_text
 from agent.verify.aspect import AspectVerdict
 from agent.verify.finding import Finding, Severity
+from agent.verify.folding import causes
 from agent.verify.interval import Interval
 
 
@@ -133,7 +134,7 @@ class Report:
         return [finding for finding in self.findings if finding.recording_id == recording_id]
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
+        """For programs. `follows_from` of a finding: which one of the list (from 0) it follows from, or null."""
         return {
             "path": str(self.path),
             "kind": self.kind,
@@ -149,5 +150,8 @@ class Report:
                 "head_sha256": self.head_sha256,
             },
             "recordings": [recording.to_json() for recording in self.recordings],
-            "findings": [finding.to_json() for finding in self.findings],
+            "findings": [
+                finding.to_json() | {"follows_from": cause}
+                for finding, cause in zip(self.findings, causes(self.findings), strict=True)
+            ],
         }

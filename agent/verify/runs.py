@@ -36,8 +36,9 @@ class RunCheck:
                 self._findings.note(
                     Code.RUN_NOT_ENDED,
                     line.place,
-                    f"The run before the start in record {record.seq} has no shutdown record: its power was cut or it "
-                    f"was killed after record {before.seq} ({before.type[:40]}, {str(before.fields['utc'])[:40]}).",
+                    f"Before the camera's start in record {record.seq} it was not switched off in order: its power was "
+                    f"cut or it was killed after record {before.seq} ({before.type[:40]}, "
+                    f"{str(before.fields['utc'])[:19].replace('T', ' ')} UTC).",
                     at=ordinal,
                 )
             self._unended, self._run = None, run
@@ -50,9 +51,9 @@ class RunCheck:
         self._findings.warn(
             Code.RUN_NOT_ENDED,
             "journal",
-            f"The journal ends with record {self._last.seq} ({self._last.type[:40]}) and not with a shutdown: the "
-            "camera still runs, its power was cut, or records were cut off the end; from here the three look the "
-            "same. A hash of the last record that was noted elsewhere (at an offload, say), a package or a timestamp "
-            "token kept elsewhere narrows it down: what it names must be in this journal, or the end was cut off.",
+            f"The journal ends with record {self._last.seq} ({self._last.type[:40]}) and not with a shutdown. Either "
+            "the camera still runs, or its power was cut, or records were cut off the end: from here the three look "
+            "the same. What was noted elsewhere tells them apart: a hash of the last record, a package or a timestamp "
+            "of a later moment must fit this journal.",
             at=self._last_ordinal,
         )

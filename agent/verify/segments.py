@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.media.mp4 import FragmentInfo, FragmentSpan, Mp4Error, fragment_info, whole_fragments
-from agent.media.units import VIDEO_TIMESCALE_90K
 from agent.vault.layout import is_encrypted
 from agent.verify.evidence_file import open_plain
 from agent.verify.finding import Code, Findings
+from agent.verify.words import Said, SaidPlace, counted, disagreement, media_place
 
 CHUNK_BYTES = 1 << 20
 VIDEO_TRACK_ID = 1
@@ -42,11 +42,15 @@ class Checkpoint:
     audio_frames: int
     plain: FileSum | None = None
     """Of an encrypted file: what its bytes up to here open to."""
+    follows: int | None = None
+    """The journal line at which the journal is broken, when that may be why this does not fit its fragment."""
+    trusted: bool = True
+    """False when the record's own signature does not fit it."""
 
     @property
-    def said(self) -> tuple[int, int, int, int, int]:
-        """Number, begin, end, frames, audio frames: what the fragment's `moof` has to say, too."""
-        return self.fragment, self.first_media_90k, self.end_media_90k, self.frames, self.audio_frames
+    def where(self) -> str:
+        """For sentences: the part of the recording that it vouches for."""
+        return f"{media_place(self.first_media_90k)} to {media_place(self.end_media_90k)} of the recording"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,14 @@ class MediaJob:
     frames: int = 0
     plain: FileSum | None = None
     """Of an encrypted file: what the vouched bytes open to, as its segment record says."""
+    trusted: bool = True
+    """False when the signature of the record that says `sha256` does not fit it."""
+
+    @property
+    def where(self) -> str:
+        """For sentences: the part of the recording that its checkpoints vouch for. It must have some."""
+        begin, end = self.checkpoints[0].first_media_90k, self.checkpoints[-1].end_media_90k
+        return f"{media_place(begin)} to {media_place(end)} of the recording"
 
     @property
     def encrypted(self) -> bool:
@@ -105,51 +117,79 @@ class MediaChecker:
                 return found
         except FileNotFoundError:
             if job.bytes or job.state == "open":
-                self._fail(job, Code.SEGMENT_MISSING, f"{job.name} is gone; {job.bytes} bytes of it were signed.")
+                where = f" with {job.where}" if job.checkpoints else ""
+                self._fail(
+                    job, Code.SEGMENT_MISSING, f"{job.name}{where} is gone; {job.bytes} bytes of it were signed."
+                )
         except OSError as error:
             code = Code.SEGMENT_MISSING if job.bytes else Code.FILE_UNREADABLE
             self._fail(job, code, f"{job.name} cannot be read: {error.strerror}.")
         return None
 
-    def _fail(self, job: MediaJob, code: Code, sentence: str) -> None:
+    def _fail(
+        self, job: MediaJob, code: Code, sentence: str, *, follows: int | str | None = None, lost: bool = False
+    ) -> None:
         if job.state == "init":
             code = Code.INIT_HASH
-        self._findings.fail(code, job.subject, sentence, recording_id=job.recording_id)
+        self._findings.fail(code, job.subject, sentence, recording_id=job.recording_id, follows=follows, lost=lost)
 
     def _check(self, job: MediaJob, file: io.FileIO) -> FileSum:
         digest = hashlib.sha256()
         position = 0
         intact = True
+        doubtful: list[_Mismatch] = []
         for checkpoint in job.checkpoints:
             start = position
             judged = job if intact and not job.encrypted else None
-            position = self._hash_to(file, digest, start, checkpoint, judged)
+            position, wrong = self._hash_to(file, digest, start, checkpoint, judged)
             if position < checkpoint.bytes:
+                self._report(job, doubtful, file_is_good=False)
                 self._fail(
                     job,
                     Code.SEGMENT_SIZE,
-                    f"{job.name} ends at byte {position}; {job.bytes} were signed. From {_media_time(checkpoint)} on "
-                    "it is lost.",
+                    f"{job.name} was cut short: it ends at byte {position} of the {job.bytes} that were signed. The "
+                    f"recording is lost from {media_place(checkpoint.first_media_90k)} to the end of that file, "
+                    f"at {media_place(job.checkpoints[-1].end_media_90k)}.",
+                    lost=True,
                 )
                 return FileSum(position, digest.hexdigest())
-            # One wrong byte makes every later running hash wrong too: only the first says where it is.
-            if intact and digest.copy().hexdigest() != checkpoint.sha256:
+            if not intact:
+                continue  # one wrong byte makes every later running hash wrong too: only the first says where it is
+            if digest.copy().hexdigest() == checkpoint.sha256:
+                self._report(job, doubtful, file_is_good=True)
+                if wrong:
+                    self._disagrees(job, checkpoint, wrong, follows=checkpoint.follows)
+            elif checkpoint.trusted:
                 intact = False
-                self._fail(
-                    job,
-                    Code.CHECKPOINT_HASH,
-                    f"{job.name} was changed between bytes {start} and {checkpoint.bytes}, that is at "
-                    f"{_media_time(checkpoint)} (fragment {checkpoint.fragment}, signed in record {checkpoint.seq}).",
-                )
+                self._report(job, doubtful, file_is_good=False)
+                self._report(job, [_Mismatch(checkpoint, start, wrong)], file_is_good=False)
+            else:
+                # Either this record was changed or the file: what is signed next over the same bytes tells.
+                doubtful.append(_Mismatch(checkpoint, start, wrong))
         checkpointed = position
-        position = self._hash_to(file, digest, position, job.bytes)
+        position, _ = self._hash_to(file, digest, position, job.bytes)
         vouched = digest.copy().hexdigest()
+        good = position == job.bytes and vouched == job.sha256 and job.trusted
+        self._report(job, doubtful, file_is_good=good)
         if position < job.bytes:
-            self._fail(job, Code.SEGMENT_SIZE, f"{job.name} has {position} bytes; its record says {job.bytes}.")
+            last = job.checkpoints[-1] if job.checkpoints else None
+            behind = f" What lies behind {media_place(last.end_media_90k)} of the recording is lost." if last else ""
+            self._fail(
+                job,
+                Code.SEGMENT_SIZE,
+                f"{job.name} was cut short: it has {position} bytes, and {job.bytes} were signed.{behind}",
+                lost=True,
+            )
             return FileSum(position, vouched)
         if vouched != job.sha256:
-            self._fail(job, Code.SEGMENT_HASH, f"The {job.bytes} bytes of {job.name} are not those that were signed.")
-        end = self._hash_to(file, digest, position, None)
+            what = f" ({job.where})" if job.checkpoints else ""
+            self._fail(
+                job,
+                Code.SEGMENT_HASH,
+                f"The {job.bytes} bytes of {job.name}{what} are not those that were signed.",
+                follows=None if intact else job.subject,
+            )
+        end, _ = self._hash_to(file, digest, position, None)
         self._judge_rest(job, end - job.bytes)
         if job.state == "recovered":
             self._check_recovered(job, file, checkpointed)
@@ -162,15 +202,16 @@ class MediaChecker:
         position: int,
         end: Checkpoint | int | None,
         judged: MediaJob | None = None,
-    ) -> int:
+    ) -> tuple[int, str | None]:
         """Hash up to a byte, or to the end of the file (None); returns how far there was something.
 
-        With a checkpoint as the end, what is read first is its fragment's `moof`, which is looked at if `judged`.
+        With a checkpoint as the end, what is read first is its fragment's `moof`; if `judged`, what is wrong with it is
+        returned, too.
         """
         checkpoint = end if isinstance(end, Checkpoint) else None
         limit = end.bytes if isinstance(end, Checkpoint) else end
         fragment_bytes = 0 if limit is None else limit - position
-        first = True
+        first, wrong = True, None
         while limit is None or position < limit:
             wanted = CHUNK_BYTES if limit is None else min(CHUNK_BYTES, limit - position)
             count = file.readinto(self._buffer[:wanted])
@@ -179,25 +220,42 @@ class MediaChecker:
             chunk = self._buffer[:count]
             digest.update(chunk)
             if first and checkpoint is not None and judged is not None:
-                self._check_fragment(judged, checkpoint, chunk, fragment_bytes)
+                wrong = _fragment_fault(checkpoint, chunk, fragment_bytes)
             first = False
             position += count
             self._on_bytes(count)
-        return position
+        return position, wrong
 
-    def _check_fragment(self, job: MediaJob, checkpoint: Checkpoint, head: memoryview, fragment_bytes: int) -> None:
-        try:
-            found = said_by(_fragment_at(head, fragment_bytes))
-        except Mp4Error as error:
-            wrong = str(error).rstrip(".")
-        else:
-            if found == checkpoint.said:
-                return
-            wrong = f"it says (number, begin, end, frames, audio frames) {found}, its checkpoint {checkpoint.said}"
+    def _report(self, job: MediaJob, mismatches: list[_Mismatch], *, file_is_good: bool) -> None:
+        """Say of checkpoints that the file's bytes up to them have another hash, and forget them."""
+        for found in mismatches:
+            checkpoint = found.checkpoint
+            if file_is_good:
+                sentence = (
+                    f"The checkpoint in record {checkpoint.seq} does not fit {job.name} at {checkpoint.where}, and "
+                    "what was signed behind it does: that record was changed, and not the video."
+                )
+            else:
+                sentence = (
+                    f"{job.name} was changed between bytes {found.start} and {checkpoint.bytes}, that is at "
+                    f"{checkpoint.where} (fragment {checkpoint.fragment}, signed in record {checkpoint.seq})."
+                )
+                if checkpoint is not job.checkpoints[-1]:
+                    end = media_place(job.checkpoints[-1].end_media_90k)
+                    sentence += f" From there to the end of that file, at {end}, nothing of it is proved any more."
+            follows = checkpoint.follows if file_is_good else None
+            self._fail(job, Code.CHECKPOINT_HASH, sentence, follows=follows)
+            if found.wrong:
+                self._disagrees(job, checkpoint, found.wrong, follows=follows if file_is_good else job.subject)
+        mismatches.clear()
+
+    def _disagrees(self, job: MediaJob, checkpoint: Checkpoint, wrong: str, *, follows: int | str | None) -> None:
         self._fail(
             job,
             Code.FRAGMENT_DISAGREES,
-            f"Fragment {checkpoint.fragment} in {job.name} does not agree with its checkpoint: {wrong}.",
+            f"Fragment {checkpoint.fragment} in {job.name} ({checkpoint.where}) does not agree with its checkpoint: "
+            f"{wrong}.",
+            follows=follows,
         )
 
     def _judge_rest(self, job: MediaJob, rest_bytes: int) -> None:
@@ -208,19 +266,25 @@ class MediaChecker:
             self._findings.warn(
                 Code.UNSIGNED_BYTES,
                 where,
-                f"The last {rest_bytes} bytes of {job.name} lie behind its last checkpoint: nothing vouches for them.",
+                f"The last {rest_bytes} bytes of {job.name} lie behind its last checkpoint{_until(job)}: nothing "
+                "vouches for them.",
                 recording_id=recording_id,
             )
         elif rest_bytes <= job.spare_bytes:
             self._findings.note(
                 Code.UNSIGNED_BYTES,
                 where,
-                f"The last {rest_bytes} bytes of {job.name} were left by a failed write and are not vouched for; what "
-                "they held stands again in the next segment. Leave them out when you join the files.",
+                f"The last {rest_bytes} bytes of {job.name} were left by a failed write and nothing vouches for them; "
+                "what they held stands again in the next file. Leave them out when you join the files.",
                 recording_id=recording_id,
             )
         else:
-            self._fail(job, Code.SEGMENT_SIZE, f"{job.name} has {rest_bytes} bytes more than its record vouches for.")
+            self._fail(
+                job,
+                Code.SEGMENT_SIZE,
+                f"{job.name} was made longer: nothing vouches for its last {rest_bytes} bytes, which lie behind the "
+                f"{job.bytes} that were signed{_until(job)}.",
+            )
 
     def _check_recovered(self, job: MediaJob, file: io.FileIO, checkpointed: int) -> None:
         if job.encrypted:
@@ -238,18 +302,19 @@ class MediaChecker:
             self._fail(
                 job,
                 Code.FRAGMENT_COUNT,
-                f"{job.name} holds {count} whole fragments with {frames} frames; its record says {job.fragments} "
-                f"with {job.frames}.",
+                f"{job.name} holds {counted(count, 'whole fragment')} with {counted(frames, 'frame')}; its record "
+                f"says {job.fragments} with {job.frames}.",
             )
-        self._note_recovered(job, checkpointed, f" ({behind} whole fragments)")
+        what = counted(behind, "whole fragment") if behind else "no whole fragment"
+        self._note_recovered(job, checkpointed, f" ({what} in them)")
 
     def _note_recovered(self, job: MediaJob, checkpointed: int, what: str) -> None:
         if job.bytes > checkpointed:
             self._findings.note(
                 Code.UNSIGNED_BYTES,
                 job.subject,
-                f"The last {job.bytes - checkpointed} bytes of {job.name}{what} lie behind its last checkpoint: they "
-                "were signed only when the camera started again, as it found them.",
+                f"The last {job.bytes - checkpointed} bytes of {job.name}{what} lie behind its last checkpoint"
+                f"{_until(job)}: the camera signed them only when it started again, as it found them.",
                 recording_id=job.recording_id,
             )
 
@@ -258,9 +323,17 @@ def _has_video(span: FragmentSpan) -> bool:
     return VIDEO_TRACK_ID in span.info.tracks
 
 
-def _media_time(checkpoint: Checkpoint) -> str:
-    begin, end = (ticks / VIDEO_TIMESCALE_90K for ticks in (checkpoint.first_media_90k, checkpoint.end_media_90k))
-    return f"{begin:.3f} to {end:.3f} s of the recording"
+def _until(job: MediaJob) -> str:
+    return f" at {media_place(job.checkpoints[-1].end_media_90k)}" if job.checkpoints else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mismatch:
+    """A checkpoint whose hash is not that of the file's bytes. wrong: what else is wrong with its fragment."""
+
+    checkpoint: Checkpoint
+    start: int
+    wrong: str | None
 
 
 def said_by(info: FragmentInfo) -> tuple[int, int, int, int, int]:
@@ -278,6 +351,29 @@ def said_by(info: FragmentInfo) -> tuple[int, int, int, int, int]:
     )
 
 
+def fragment_difference(checkpoint: Checkpoint, found: tuple[int, int, int, int, int]) -> str | None:
+    """How what a fragment says (see said_by) differs from its checkpoint, as the end of a sentence, or None."""
+    fragment, begin, end, frames, audio_frames = found
+    differing = disagreement(
+        (
+            Said("the number {}", fragment, checkpoint.fragment),
+            SaidPlace("a beginning at {}", begin, checkpoint.first_media_90k),
+            SaidPlace("an end at {}", end, checkpoint.end_media_90k),
+            Said("frames", frames, checkpoint.frames),
+            Said("sound frames", audio_frames, checkpoint.audio_frames),
+        )
+    )
+    return None if differing is None else f"it says {differing[0]}, its checkpoint {differing[1]}"
+
+
+def _fragment_fault(checkpoint: Checkpoint, head: memoryview, fragment_bytes: int) -> str | None:
+    """What is wrong with the fragment that begins here, as the end of a sentence, or None."""
+    try:
+        return fragment_difference(checkpoint, said_by(_fragment_at(head, fragment_bytes)))
+    except Mp4Error as error:
+        return str(error).rstrip(".")
+
+
 def _fragment_at(head: memoryview, fragment_bytes: int) -> FragmentInfo:
     """The `moof` at the start of a fragment; checks that an `mdat` fills the rest of its bytes. Raises Mp4Error."""
     if len(head) < 8:
@@ -288,5 +384,5 @@ def _fragment_at(head: memoryview, fragment_bytes: int) -> FragmentInfo:
     info = fragment_info(bytes(head[:size]))
     rest, type_ = struct.unpack_from(">I4s", head, size)
     if type_ != b"mdat" or size + rest != fragment_bytes:
-        raise Mp4Error("its mdat box does not fill what its checkpoint vouches for.")
+        raise Mp4Error("it is not as long as what its checkpoint vouches for.")
     return info

@@ -19,8 +19,9 @@ from agent.trust.cms import verify_detached
 from agent.vault.layout import CHAIN_NAME, ROOT_NAME, kept_chain_name
 from agent.verify.evidence_file import is_refused_folder, read_plain
 from agent.verify.fields import FieldError, Fields
-from agent.verify.finding import Code, Findings
+from agent.verify.finding import TO_THE_END, Code, Findings
 from agent.verify.journal import JournalLine
+from agent.verify.words import counted
 
 MAX_PEM_BYTES = 1 << 20
 MAX_CERTIFICATES = 64
@@ -75,15 +76,15 @@ class SignatureCheck:
         """How many lines at the end no signature covers."""
         return self._pending
 
-    def take(self, line: JournalLine) -> None:
-        """Check one line's signature, and remember what no signature covers yet."""
+    def take(self, line: JournalLine) -> bool:
+        """Check one line's signature, and remember what no signature covers yet; False when it has a wrong one."""
         if not line.unbroken and self._pending_from is not None:
             # A signature covers what is before it through the chain only, and the chain ends here.
             self._findings.fail(
                 Code.SIGNATURE_UNCOVERED,
                 line.place,
-                f"{self._pending} record(s) before {line.place} have no valid signature, and the chain that "
-                "would cover them is broken here.",
+                f"{_without(self._pending, 'before ' + line.place)}, and the chain of hashes that would cover "
+                f"{'it' if self._pending == 1 else 'them'} is broken here.",
                 at=self._pending_from,
                 until=line.ordinal - 1,
             )
@@ -96,10 +97,11 @@ class SignatureCheck:
                 self._take_introduction(line)
             self._pending_total += self._pending
             self._pending_from, self._pending = None, 0
-            return
+            return True
         if self._pending_from is None:
             self._pending_from = line.ordinal
         self._pending += 1
+        return line.record.signature is None
 
     def finish(self) -> None:
         """Judge certificates, once all of the journal has been taken."""
@@ -107,16 +109,16 @@ class SignatureCheck:
             self._findings.note(
                 Code.SIGNATURE_PENDING,
                 "journal",
-                f"{self._pending_total} record(s) were written without a signature of their own because the signer was "
-                "busy; signed records after them cover them.",
+                f"{counted(self._pending_total, 'record was', 'records were')} written without a signature, because "
+                "the signer was busy; the next signed record covers them through their hashes.",
             )
         if self._keys and not self.root_given:
             if self._roots:
                 self._findings.note(
                     Code.ROOT_FROM_EVIDENCE,
                     f"device/{ROOT_NAME}",
-                    "The root certificate was taken from the evidence itself, where anyone could have put it; get the "
-                    "department's own and give it with --root ROOT.pem.",
+                    "The root certificate was taken from the evidence itself, where anyone could have put it. Get it "
+                    "from the department and give it with --root ROOT.pem.",
                 )
             else:
                 self._findings.warn(
@@ -164,8 +166,10 @@ class SignatureCheck:
             self._findings.warn(
                 Code.CERT_CHANGED,
                 line.place,
-                f"From here on the camera calls itself {device_id[:80]!r}; before it was {self.device_id[:80]!r}.",
+                f"From record {line.record.seq} on the camera calls itself {device_id[:80]!r}; before it was "
+                f"{self.device_id[:80]!r}. Ask the department whether it was given another name.",
                 at=line.ordinal,
+                until=TO_THE_END,
             )
         if before is not None and self._key is not None and before is not self._key:
             self._changed(before, self._key, line)
@@ -175,8 +179,10 @@ class SignatureCheck:
             self._findings.warn(
                 Code.CERT_NAME,
                 line.place,
-                f"The journal names the camera {device_id[:80]!r}, its certificate is for {name!r}.",
+                f"The journal names the camera {device_id[:80]!r}, its certificate is for {name!r}. Ask the department "
+                "which camera this is.",
                 at=line.ordinal,
+                until=TO_THE_END,
             )
 
     def _take_introduction(self, line: JournalLine) -> None:
@@ -186,7 +192,10 @@ class SignatureCheck:
             self._findings.fail(Code.RECORD_INVALID, line.place, f"{line.place}: {error}.", at=line.ordinal)
 
     def _changed(self, before: _Key, after: _Key, line: JournalLine) -> None:
-        said = f"From here on another certificate signs, SHA-256 {fingerprint_text(after.certificate)[:23]}…"
+        said = (
+            f"From record {line.record.seq} on another certificate signs, SHA-256 "
+            f"{fingerprint_text(after.certificate)[:23]}…"
+        )
         if self._introduced == fingerprint_hex(after.certificate):
             self._findings.note(
                 Code.CERT_CHANGED, line.place, f"{said}; the key before introduced it.", at=line.ordinal
@@ -197,9 +206,11 @@ class SignatureCheck:
             self._findings.warn(
                 Code.CERT_NOT_INTRODUCED,
                 line.place,
-                f"{said}, for another key, and no record that the key before signed introduces it: only its issuer "
-                "says that it is the same camera. Ask the department when and why this camera was given another key.",
+                f"{said}, for another key, and the camera did not introduce it with the key before: only the issuer of "
+                "the certificate says that this is the same camera. Ask the department whether this camera was "
+                "given another key (re-keyed), when and why; if it was not, what follows is not from it.",
                 at=line.ordinal,
+                until=TO_THE_END,
             )
 
     def _find(self, sha256: str, line: JournalLine) -> _Key | None:
@@ -239,7 +250,8 @@ class SignatureCheck:
             self._findings.fail(
                 Code.SIGNATURE_BAD,
                 line.place,
-                f"Record {line.record.seq} at {line.place}: {error}",
+                f"Record {line.record.seq} at {line.place} is not what the camera signed, or its signature was "
+                f"changed. {error}",
                 recording_id=_recording_id(line),
                 at=line.ordinal,
             )
@@ -285,6 +297,12 @@ class SignatureCheck:
         while issuer := next((found for found in self._bundle if found not in path and _issued(path[-1], found)), None):
             path.append(issuer)
         return path
+
+
+def _without(count: int, where: str) -> str:
+    return (
+        f"{count} {'record' if count == 1 else 'records'} {where} {'has' if count == 1 else 'have'} no valid signature"
+    )
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

@@ -38,8 +38,8 @@ class TimeCheck:
                 self._findings.warn(
                     Code.TIME_BACKWARDS,
                     line.place,
-                    f"The boot clock goes back by {(self._boottime_ns - boottime_ns) / 1e9:.3f} s at {line.place}; no "
-                    "working camera writes that.",
+                    f"The camera's boot clock goes back by {(self._boottime_ns - boottime_ns) / 1e9:.3f} s at "
+                    f"{line.place}; no working camera writes that.",
                     at=line.ordinal,
                 )
             step_ns = wall_minus_boot_ns - self._wall_minus_boot_ns
@@ -47,8 +47,9 @@ class TimeCheck:
                 self._findings.note(
                     Code.TIME_STEP,
                     line.place,
-                    f"The camera's wall clock was set by {step_ns / 1e9:+.1f} s at {line.place} "
-                    f"({fields.text('utc')}); media times are on another clock and not touched.",
+                    f"The camera's time of day was set by {step_ns / 1e9:+.1f} s at {line.place} (to "
+                    f"{fields.utc():%Y-%m-%d %H:%M:%S} UTC). Lengths and places in a recording are on another clock "
+                    "and not touched.",
                     at=line.ordinal,
                 )
         self._boot_id, self._boottime_ns, self._wall_minus_boot_ns = boot_id, boottime_ns, wall_minus_boot_ns

@@ -117,7 +117,7 @@ class TimestampCheck:
     def _token(self, line: JournalLine, fields: Fields) -> None:
         self.tokens += 1
         head_seq, head_sha256 = fields.count("head_seq"), fields.sha256("head_sha256")
-        requested_ns, boottime_ns = fields.integer("requested_boottime_ns"), fields.integer("boottime_ns")
+        requested_ns, boottime_ns = fields.count("requested_boottime_ns"), fields.count("boottime_ns")
         if requested_ns > boottime_ns:
             raise FieldError("it was asked for after it came")
         timestamp = self._read(line, fields)
@@ -151,6 +151,8 @@ class TimestampCheck:
         response = fields.text("response")
         try:
             timestamp = read_response(base64.b64decode(response, validate=True))
+            if base64.b64encode(timestamp.response).decode() != response:
+                raise TimestampError("Its base64 is not written in the one form that there is.")
         except (binascii.Error, ValueError, TimestampError) as error:
             self._findings.fail(
                 Code.TIMESTAMP_BAD,

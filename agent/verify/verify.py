@@ -13,7 +13,6 @@ from pathlib import Path
 from cryptography import x509
 
 from agent.encryption.identity import Identities
-from agent.media.units import VIDEO_TIMESCALE_90K
 from agent.vault.record import Record
 from agent.verify.encryption import EncryptionCheck
 from agent.verify.evidence import PACKAGE_NAME, PACKAGE_VERSION, Evidence, locate
@@ -28,7 +27,7 @@ from agent.verify.folders import check_folder, check_refused, check_unrecorded
 from agent.verify.journal import JournalLine, JournalReader
 from agent.verify.media_thread import MediaThread
 from agent.verify.package import check_parts, check_sums
-from agent.verify.recording import RecordingCheck, UnsafeNameError
+from agent.verify.recording import AbsentRecordError, RecordingCheck, UnsafeNameError
 from agent.verify.report import CertificateReport, Report
 from agent.verify.runs import RunCheck
 from agent.verify.segments import MediaJob
@@ -37,6 +36,7 @@ from agent.verify.times import TimeCheck
 from agent.verify.timestamps import TimestampCheck
 from agent.verify.verdict import recording_report
 from agent.verify.video import VideoCheck
+from agent.verify.words import counted, media_place
 
 Progress = Callable[[int, int], None]
 
@@ -111,6 +111,8 @@ class _Verification:
         self._others: set[str] = set()
         self._unknown_types: dict[str, int] = {}
         self._ends = _Ends()
+        self._broken_at: int | None = None
+        """The last line whose signature is wrong, or that does not follow on the one before it."""
 
     def run(self) -> Report:
         check_refused(self._evidence, self._findings)
@@ -173,7 +175,9 @@ class _Verification:
         self._ends.first = self._ends.first or record
         self._ends.last = record
         self._ends.count += 1
-        self._signatures.take(line)
+        trusted = self._signatures.take(line)
+        if not (trusted and line.unbroken):
+            self._broken_at = line.ordinal
         if self._runs is not None:
             self._runs.take(line)
         recording_id = record.fields.get("recording_id")
@@ -186,11 +190,12 @@ class _Verification:
                 self._findings.warn(
                     Code.RECORDS_LOST,
                     line.place,
-                    f"The camera says that {record.fields.get('records')} records could not be kept before this one.",
+                    f"The camera says that it could not keep {str(record.fields.get('records'))[:20]} of its records "
+                    "before this one.",
                     at=line.ordinal,
                 )
             if "recording_id" in record.fields:
-                self._take_recording(record, recording_id, line.ordinal)
+                self._take_recording(record, recording_id, line.ordinal, trusted=trusted)
             looked_into = not self._evidence.is_package or recording_id == self._evidence.packaged_id
             self._encryption.take(record, line.ordinal, looked_into=looked_into)
         except FieldError as error:
@@ -201,9 +206,15 @@ class _Verification:
                 f"Record {record.seq} ({record.type[:40]}) at {line.place} cannot be right: {error}.",
                 recording_id=recording_id if isinstance(recording_id, str) else None,
                 at=line.ordinal,
+                follows=self._cause_of(error, recording_id),
             )
 
-    def _take_recording(self, record: Record, recording_id: object, ordinal: int) -> None:
+    def _cause_of(self, error: FieldError, recording_id: object) -> int | None:
+        """The line at which the journal is broken, when that took what a record needs."""
+        recording = self._recordings.get(recording_id) if isinstance(recording_id, str) else None
+        return recording.breaks.last if recording is not None and isinstance(error, AbsentRecordError) else None
+
+    def _take_recording(self, record: Record, recording_id: object, ordinal: int, *, trusted: bool) -> None:
         if not isinstance(recording_id, str):
             raise FieldError("its recording_id is no text")
         if self._evidence.is_package and recording_id != self._evidence.packaged_id:
@@ -214,7 +225,7 @@ class _Verification:
                 return  # a receipt for what an extract does not hold
             self._recordings[recording_id] = RecordingCheck(recording_id, self._findings, self._media_job)
         recording = self._recordings[recording_id]
-        recording.take(record, ordinal)
+        recording.take(record, ordinal, broken_at=self._broken_at, trusted=trusted)
         if recording.closed and self._video is not None:
             self._video.complete(recording_id)
 
@@ -251,7 +262,7 @@ class _Verification:
                 Code.EXTRACT,
                 "journal",
                 f"The package holds records {self._ends.first.seq} to {self._ends.last.seq} of the camera's journal"
-                + (f", which also name {len(self._others)} other recording(s)" if self._others else "")
+                + (f", which also name {counted(len(self._others), 'other recording')}" if self._others else "")
                 + "; what the camera did before and after is not proved by it.",
             )
 
@@ -262,7 +273,8 @@ class _Verification:
         self._findings.warn(
             Code.SIGNATURE_UNCOVERED,
             "journal",
-            f"The last {self._signatures.uncovered} record(s) have no valid signature, nor a signed record after them.",
+            f"The last {counted(self._signatures.uncovered, 'record has', 'records have')} no valid signature, nor is "
+            "there a signed record behind.",
             at=start,
         )
         for recording in self._recordings.values():
@@ -292,28 +304,41 @@ class _Verification:
             self._findings.fail(
                 Code.PACKAGE_INCOMPLETE if self._evidence.is_package else Code.RECORD_INVALID,
                 recording_id,
-                "Its records do not begin with its trigger.",
+                "Its records do not begin with its trigger: the beginning of its journal is missing.",
                 recording_id=recording_id,
+                follows=recording.breaks.before_first,
             )
         if recording.opened is not None and recording.opened.clock_source != "ntp":
             self._findings.note(
                 Code.TIME_UNSYNCHRONISED,
                 recording_id,
-                f'Its wall time comes from a clock that the camera calls "{recording.opened.clock_source[:40]}".',
+                "No time server had set the camera's clock when it began (the camera calls its clock "
+                f'"{recording.opened.clock_source[:40]}"): take its time of day for approximate.',
                 recording_id=recording_id,
             )
         if not recording.closed:
-            covered = recording.end_media_90k / VIDEO_TIMESCALE_90K
             self._findings.add(
                 Code.RECORDING_UNCLOSED,
                 Severity.FAIL if self._evidence.is_package else Severity.WARN,
                 recording_id,
-                "It is not closed: the camera still records it, or was cut off and seals it at its next start. Up to "
-                f"its last checkpoint at {covered:.3f} s it is complete and signed."
-                if recording.end_media_90k
-                else "It was triggered and is not closed; nothing of it is signed.",
+                self._unclosed(recording),
                 recording_id=recording_id,
             )
+
+    def _unclosed(self, recording: RecordingCheck) -> str:
+        covered = "Nothing of its video is signed"
+        if recording.end_media_90k:
+            covered = f"Up to its last checkpoint at {media_place(recording.end_media_90k)} it is signed"
+        if self._evidence.is_package:
+            return (
+                "The record that closes the recording is not in this package, and none is made without it: the end of "
+                f"its journal was taken out or not copied. {covered}; how it went on cannot be said from here. Ask for "
+                "the whole package."
+            )
+        return (
+            "It has no end yet: the camera still records it, or was cut off and closes it at its next start. "
+            f"{covered}."
+        )
 
     def _check_package(self) -> None:
         packaged_id = self._evidence.packaged_id

@@ -55,6 +55,7 @@ path = "vault"
 key_path = "key/device.key"
 socket_path = "control.sock"
 receipt_queue_path = "receipts"
+signer_timeout_ms = 400
 
 [buffer]
 pre_event_s = 1
@@ -250,6 +251,25 @@ def assert_unbroken(counters: list[int | None]) -> None:
     first = counters[0]
     assert first is not None
     assert counters == list(range(first, first + len(counters)))
+
+
+def test_what_doctor_finds_while_it_runs_is_journalled(desk: Desk) -> None:
+    config = ("--config", str(desk.config))
+    refused = desk.bodycam("doctor", "--record", "--json", *config)
+    assert refused.returncode == 69
+    assert json.loads(refused.stdout)["recorded"] is False
+    assert "start it with `bodycam run`" in refused.stderr
+    camera = desk.start_ready()
+    done = desk.bodycam("doctor", "--record", "--json", *config)
+    said = json.loads(done.stdout)
+    assert said["recorded"] is True
+    assert camera.stop() == 0
+    _, record = desk.records("self-test")
+    assert (record["source"], record["passed"]) == ("doctor", said["ok"])
+    assert [(test["name"], test["state"]) for test in record["tests"]] == [
+        (check["name"], check["state"]) for check in said["checks"]
+    ]
+    assert_documented(desk.layout.journal)
 
 
 def test_sigterm_while_recording_seals_and_ends_in_order(desk: Desk) -> None:

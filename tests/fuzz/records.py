@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from agent.cli.verify import print_report
+from agent.cli.evidence_report import print_report, print_words
 from agent.clock import SimulatedClock
 from agent.errors import ConfigError, JournalError, StoreError
 from agent.offload.folder import FolderStore
@@ -158,7 +158,8 @@ def told(report: Report) -> None:
     """A report in both the forms in which people and programs get it, as bytes."""
     json.dumps(report.to_json()).encode("ascii")
     with io.TextIOWrapper(io.BytesIO(), "utf-8") as page:
-        print_report(Console(file=page, width=100, highlight=False), report)
+        console = Console(file=page, width=100, highlight=False)
+        print_words(console, print_report(console, report, everything=True))
         page.flush()
 
 

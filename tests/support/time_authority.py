@@ -59,6 +59,15 @@ def _integer(value: int) -> bytes:
     return _der(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))
 
 
+def good_to(seconds: int | None = None, millis: int | None = None, micros: int | None = None) -> bytes:
+    """The content of an Accuracy (RFC 3161 section 2.4.2)."""
+    said = b"" if seconds is None else _integer(seconds)
+    for number, value in enumerate((millis, micros)):
+        if value is not None:
+            said += bytes([0x80 + number]) + _integer(value)[1:]
+    return said
+
+
 def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
@@ -110,8 +119,11 @@ class TimeAuthority:
             subprocess.run([*command, "-out", str(reply)], check=True, capture_output=True)
             return reply.read_bytes()
 
-    def at(self, moment: datetime, *, serial: int = 1) -> Callable[[bytes], bytes]:
-        """The same authority with its clock at a moment of the test's choice, which `openssl ts` has no way to set."""
+    def at(self, moment: datetime, *, serial: int = 1, accuracy: bytes = b"") -> Callable[[bytes], bytes]:
+        """The same authority with its clock at a moment of the test's choice, which `openssl ts` has no way to set.
+
+        accuracy: content of the Accuracy in DER, as `good_to` makes it; without, the token does not state any.
+        """
 
         def stamp(request: bytes) -> bytes:
             asked = parse_timestamp_request(request)
@@ -123,6 +135,7 @@ class TimeAuthority:
                 _der(0x30, _der(0x30, _SHA256, b"\x05\x00"), _der(0x04, asked.message_imprint.message)),
                 _integer(serial),
                 _der(0x18, moment.astimezone(UTC).strftime("%Y%m%d%H%M%SZ").encode()),
+                _der(0x30, accuracy) if accuracy else b"",
                 _integer(asked.nonce),
             )
             command = [

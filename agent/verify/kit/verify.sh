@@ -1,10 +1,12 @@
 #!/bin/sh
-# verify.sh ROOT.pem [PACKAGE-FOLDER]
+# verify.sh ROOT.pem [PACKAGE-FOLDER [TSA-ROOT.pem]]
 #
 # Checks one evidence package (format version 1) of a body-worn camera with openssl and the standard tools of a Unix
 # system: is it unchanged, from that camera, complete, and what is known of its time. Findings bear the codes of
 # docs/evidence-format.md. ROOT.pem is the department's root certificate, got from the department and not out of the
-# package; "-" takes the one in the package, and then the origin stays open.
+# package; "-" takes the one in the package, and then the origin stays open. TSA-ROOT.pem holds the root certificate of
+# the time authority whose timestamps stand in the log, got from that authority; without it, or with "-", they are read
+# and not believed, and the time stays open.
 #
 # Exit code: 0 nothing refutes the package, 1 something does, 2 the check could not be made.
 #
@@ -23,9 +25,14 @@ MAX_ROW_BYTES=131072        # of a record without what is nested in it
 MAX_BRACKETS=10000          # in a record
 MAX_SAME=10                 # findings of one kind that are printed
 MAX_CERTIFICATES=64
+MAX_TOKEN_BYTES=65536       # of a timestamp
+MAX_ACCURACY_S=86400        # that an authority states
+WINDOW_RECORDS=4096         # between a timestamp and the record that it is over
+UNSTEADY_PPM=600            # what a sound boot clock drifts, and is slewed, at most
 
 stop() { echo "verify.sh: $*" >&2; exit 2; }
-[ $# -ge 1 ] && [ $# -le 2 ] || stop "say: sh verify.sh ROOT.pem [PACKAGE-FOLDER]   (ROOT.pem from the department; - for none)"
+[ $# -ge 1 ] && [ $# -le 3 ] ||
+    stop "say: sh verify.sh ROOT.pem [PACKAGE-FOLDER [TSA-ROOT.pem]]   (ROOT.pem from the department, TSA-ROOT.pem from the time authority; - for none)"
 for tool in openssl sed grep cut head tail tr sort uniq wc cmp mktemp rm cat; do
     command -v "$tool" > /dev/null || stop "the tool $tool is not installed here"
 done
@@ -38,13 +45,18 @@ if [ "$root" != - ]; then
     case $root in /*) ;; *) root=$PWD/$root ;; esac
     openssl x509 -in "$root" -noout 2> /dev/null || stop "there is no root certificate in PEM at $root"
 fi
+tsa=${3:--}
+if [ "$tsa" != - ]; then
+    case $tsa in /*) ;; *) tsa=$PWD/$tsa ;; esac
+    openssl x509 -in "$tsa" -noout 2> /dev/null || stop "there is no root certificate of a time authority in PEM at $tsa"
+fi
 package=${2:-.}
 case $package in -*) package=./$package ;; esac
 work=$(mktemp -d "${TMPDIR:-/tmp}/verify.XXXXXX") || stop "no temporary folder can be made"
 case $work in /*) ;; *) work=$PWD/$work ;; esac
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' HUP INT TERM
-mkdir "$work/said" "$work/sum" "$work/certificate" "$work/checkpoints" "$work/sealed" "$work/opening" "$work/chain"
+mkdir "$work/said" "$work/sum" "$work/certificate" "$work/checkpoints" "$work/sealed" "$work/opening" "$work/chain" "$work/authority"
 cd "$package" 2> /dev/null || stop "there is no folder $package"
 [ -d journal ] || [ -f SHA256SUMS ] || stop "$package is no evidence package (a whole vault is for: bodycam verify)"
 tab=$(printf '\t')
@@ -53,9 +65,9 @@ empty=$(hash < /dev/null)
 
 # --- What is found --------------------------------------------------------------------------------------------------
 
-failed= warned=             # aspects with a failure, with something that a person must judge
-first_integrity= first_origin= first_time= first_completeness=
-log_failed=                 # the log itself is wrong: then nothing that rests on it can hold
+refuted=                    # something is wrong, wherever
+about=- about_until=                # the records, counted from the first, that a finding is about; - when about none in particular
+: > "$work/judged"          # the findings that make less of a verdict if they touch the recording
 
 aspect() {                  # of a code -> $aspect
     case $1 in
@@ -73,19 +85,10 @@ found() {                   # fail|warn|note, code, sentence
     same=$(wc -c < "$work/said/$1-$2"); same=$((same))
     if [ "$same" -le "$MAX_SAME" ]; then printf '%s %s  %s\n' "$1" "$2" "$3"
     elif [ "$same" -eq $((MAX_SAME + 1)) ]; then printf '%s %s  There are more of this kind, which are not listed.\n' "$1" "$2"; fi
-    aspect "$2"
-    case $1 in
-        fail) failed="$failed $aspect"
-            case $2 in JOURNAL_* | SIGNATURE_* | RECORD_INVALID | TORN_*) log_failed=1 ;; esac ;;
-        warn) warned="$warned $aspect" ;;
-        *) return ;;
-    esac
-    case $aspect in
-        integrity) first_integrity=${first_integrity:-$3} ;;
-        origin) first_origin=${first_origin:-$3} ;;
-        time) first_time=${first_time:-$3} ;;
-        *) first_completeness=${first_completeness:-$3} ;;
-    esac
+    case $1 in fail) refuted=1 ;; note) return ;; esac
+    # One that is not listed may be about any record.
+    if [ "$same" -le "$MAX_SAME" ]; then printf '%s %s %s %s %s\n' "$1" "$2" "$about" "${about_until:-$about}" "$3" >> "$work/judged"
+    elif [ "$same" -eq $((MAX_SAME + 1)) ]; then printf '%s %s - - %s\n' "$1" "$2" "$3" >> "$work/judged"; fi
 }
 fail() { found fail "$1" "$2"; }
 warn() { found warn "$1" "$2"; }
@@ -136,6 +139,61 @@ string() {                  # NAME -> $string, of $row
 }
 is_true() { case $row in *",<$1>:true"*) ;; *) false ;; esac; }
 sum() { string "$1" && is_hash "$string"; }
+
+# --- Times ----------------------------------------------------------------------------------------------------------
+# Counted in microseconds since 1970: all years that have four digits fit into 64 bits with that.
+
+month_number() {            # Jan -> 01
+    case $1 in Jan) m=01 ;; Feb) m=02 ;; Mar) m=03 ;; Apr) m=04 ;; May) m=05 ;; Jun) m=06 ;; Jul) m=07 ;; Aug) m=08 ;; Sep) m=09 ;; Oct) m=10 ;; Nov) m=11 ;; *) m=12 ;; esac
+}
+as_stamp() {                # "Jan  1 00:00:00 2026 GMT" -> $stamp, YYYYMMDDhhmmss
+    month_number "${1%% *}"
+    # shellcheck disable=SC2086  # split into words on purpose; openssl wrote them
+    set -- $1
+    case $2 in ?) d=0$2 ;; *) d=$2 ;; esac
+    stamp=$4$m$d$(printf %s "$3" | tr -d :)
+}
+utc_stamp() {               # the record's utc -> $stamp and $fraction, in microseconds; or false
+    string utc
+    case $string in
+        [0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]Z) ;;
+        *) return 1 ;;
+    esac
+    date=${string%T*} clock=${string#*T}; fraction=${clock#*.} clock=${clock%.*}
+    year=${date%%-*} day=${date##*-} month=${date#*-}; month=${month%-*}
+    minutes=${clock#*:}
+    stamp=$year$month$day${clock%%:*}${minutes%:*}${minutes#*:}
+    fraction=$((1${fraction%Z} - 1000000))
+}
+# Both ways count years from March on, so that the day that some have more is the last of its year. The 1 in front of
+# digits is because the shell takes 08 for octal.
+as_epoch() {                # YYYYMMDDhhmmss -> $epoch, seconds since 1970
+    year=$((1${1%??????????} - 10000)) left=${1#????}
+    month=$((1${left%????????} - 100)) left=${left#??}
+    day=$((1${left%??????} - 100)) left=${left#??}
+    if [ "$month" -gt 2 ]; then month=$((month - 3)); else month=$((month + 9)) year=$((year - 1)); fi
+    epoch=$((365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719468))
+    epoch=$((epoch * 86400 + (1${left%????} - 100) * 3600))
+    left=${left#??}
+    epoch=$((epoch + (1${left%??} - 100) * 60 + 1${left#??} - 100))
+}
+as_date() {                 # seconds since 1970 -> $date, YYYY-MM-DDThh:mm:ss
+    day=$(($1 / 86400 + 719468)) left=$(($1 % 86400))
+    year=$((day / 146097 * 400)) day=$((day % 146097))
+    part=$(((day - day / 1460 + day / 36524 - day / 146096) / 365))
+    year=$((year + part)) day=$((day - 365 * part - part / 4 + part / 100))
+    month=$(((5 * day + 2) / 153)) day=$((day - (153 * ((5 * day + 2) / 153) + 2) / 5 + 1))
+    if [ "$month" -lt 10 ]; then month=$((month + 3)); else month=$((month - 9)) year=$((year + 1)); fi
+    date=$(printf '%04d-%02d-%02dT%02d:%02d:%02d' "$year" "$month" "$day" $((left / 3600)) $((left / 60 % 60)) $((left % 60)))
+}
+as_moment() {               # microseconds since 1970 -> $moment, for people
+    as_date $(($1 / 1000000)); moment=$date.$(printf %03d $(($1 / 1000 % 1000)))Z
+}
+as_difference() {           # microseconds -> $difference, +1.5 s
+    if [ "$1" -lt 0 ]; then difference=-$(((50000 - $1) / 1000000)).$(((50000 - $1) / 100000 % 10))
+    else difference=+$((($1 + 50000) / 1000000)).$((($1 + 50000) / 100000 % 10)); fi
+    difference="$difference s"
+}
 
 # --- The package's files --------------------------------------------------------------------------------------------
 
@@ -271,7 +329,8 @@ chain_line() {              # NAME: form of all lines of a journal file, in $wor
     bad=$(grep -n '[,{]\(<[^<>]*>:\).*,\1' "$work/rows" | head -n 1 | cut -d : -f 1)
     [ -z "$bad" ] || { bad_line "line $bad has the same key twice"; return 1; }
 }
-bad_line() { fail JOURNAL_LINE_BAD "$name is not a journal: $1."; }
+# Which records are not counted with such a file nobody knows: it is about any.
+bad_line() { about=-; fail JOURNAL_LINE_BAD "$name is not a journal: $1."; about=$records; }
 
 open_row() {                # FILE -> $row, its first record, or fails
     [ -f "$work/opening/$1" ] ||
@@ -280,14 +339,14 @@ open_row() {                # FILE -> $row, its first record, or fails
 }
 
 records=0 first_seq= head= expected_seq= pending=0 pending_from= certificate= certificate_sha256= device_id=
-introduced= recipients= enrolled= timestamps=0 unknown_types= lost= signed=0 covered_by_later=0 others= boot= boottime=0
+introduced= recipients= enrolled= unknown_types= lost= signed=0 covered_by_later=0 others= boot= boottime=0
 : > "$work/mine"
 : > "$work/hashes"
 : > "$work/keys"
 : > "$work/certificates-used"
 
 journal_file() {            # NAME NEXT
-    name=$1
+    name=$1 about=$records
     bytes_of "journal/$name"
     keep=$size
     if [ -n "$2" ]; then
@@ -329,6 +388,7 @@ one_record() {              # $json $signature $row $name $line
     rest=${rest#*",<type>:<"}; type=${rest%%">"*}
     is_number "$seq" || { bad_line "line $line has a number that no record has"; head=; return; }
     printf %s "$json" > "$work/json"
+    about=$((records + 1))
     if [ -n "$head" ]; then
         broken=
         if [ "$seq" -ne "$expected_seq" ]; then
@@ -339,10 +399,12 @@ one_record() {              # $json $signature $row $name $line
     elif [ "$records" -gt 0 ]; then broken=1     # something before it could not be read
     else broken=; first_seq=$seq; fi
     if [ -n "$broken" ] && [ "$pending" -gt 0 ]; then
+        about=$pending_from about_until=$records
         fail SIGNATURE_UNCOVERED "$pending record(s) before $name line $line have no valid signature, and the chain that would cover them is broken there."
-        pending=0
+        pending=0 about_until=
     fi
-    records=$((records + 1)); expected_seq=$((seq + 1)); head=$(hash < "$work/json")
+    [ -z "$broken" ] || no_timestamps_across
+    records=$((records + 1)) about=$records; expected_seq=$((seq + 1)); head=$(hash < "$work/json")
     echo "$seq $head" >> "$work/hashes"
     if [ "$line" -eq 1 ]; then opening; elif [ "$type" = journal-open ]; then
         fail JOURNAL_LINE_BAD "$name line $line: a journal-open record stands in the middle of a file."; fi
@@ -378,13 +440,7 @@ one_record() {              # $json $signature $row $name $line
         trigger-dropped | certificate-changed) ;;
         encryption) enrolment ;;
         records-lost) warn RECORDS_LOST "$name line $line: the camera says that some records could not be kept before this one." ;;
-        # What a token proves is not judged here, but that it stands behind the record it names is.
-        timestamp)
-            timestamps=$((timestamps + 1))
-            if number head_seq && stamped=$number && sum head_sha256; then
-                grep -q -x -e "$stamped $string" "$work/hashes" ||
-                    fail TIMESTAMP_REPLAYED "$name line $line: record $stamped does not have the hash that the timestamp in record $seq names."
-            else fail RECORD_INVALID "Record $seq: it does not say what was stamped."; fi ;;
+        timestamp) timestamp ;;
         *) unknown_types=$((unknown_types + 1)) ;;
     esac
     case $type in checkpoint | segment) if [ -n "$enrolled" ] && string file; then
@@ -394,7 +450,10 @@ one_record() {              # $json $signature $row $name $line
         esac
     fi ;; esac
     case $row in
-        *",<recording_id>:<$id>"*) [ "$type" = offload ] || printf '%s %s %s %s\n' "$records" "$seq" "$type" "$row" >> "$work/mine" ;;
+        *",<recording_id>:<$id>"*) if [ "$type" != offload ]; then
+            printf '%s %s %s %s\n' "$records" "$seq" "$type" "$row" >> "$work/mine"
+            claims_time
+        fi ;;
         *",<recording_id>:"*) others=1 ;;
     esac
 }
@@ -437,6 +496,8 @@ opening() {                 # the first record of a file says under which certif
         certificate=
         fail CERT_UNKNOWN "$name names the certificate $certificate_sha256, which is not in device/; its signatures cannot be checked."
     else
+        common_name=$(openssl x509 -in "$certificate" -noout -subject -nameopt multiline 2> /dev/null | sed -n 's/^ *commonName *= //p' | head -n 1)
+        [ "$common_name" = "$device_id" ] || warn CERT_NAME "$name names another camera than its certificate, which is for $(printable "$common_name")."
         grep -q -x "$certificate_sha256" "$work/certificates-used" || echo "$certificate_sha256" >> "$work/certificates-used"
         if [ -z "$before" ]; then :
         elif [ "$introduced" = "$certificate_sha256" ]; then
@@ -444,24 +505,197 @@ opening() {                 # the first record of a file says under which certif
         elif [ "$(openssl x509 -in "$before" -noout -pubkey)" = "$(openssl x509 -in "$certificate" -noout -pubkey)" ]; then
             note CERT_CHANGED "From $name on another certificate signs; it is for the same key."
         else
+            about_until=999999999       # all that this key signs
             warn CERT_NOT_INTRODUCED "From $name on another key signs, and no record that the key before signed introduces it: only its issuer says that it is the same camera. Ask the department when and why this camera was given another key."
+            about_until=
         fi
     fi
     introduced=
 }
 
 utc_seen() {                # first and last claimed time of what was signed under each certificate, as YYYYMMDDhhmmss
-    string utc
-    case $string in
-        [0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]Z) ;;
-        *) fail RECORD_INVALID "Record $seq: its utc is no time."; return ;;
-    esac
-    date=${string%T*} clock=${string#*T}; clock=${clock%.*}
-    year=${date%%-*} day=${date##*-} month=${date#*-}; month=${month%-*}
-    minutes=${clock#*:}
-    stamp=$year$month$day${clock%%:*}${minutes%:*}${minutes#*:}
+    utc_stamp || { fail RECORD_INVALID "Record $seq: its utc is no time."; return; }
     if [ ! -f "$work/chain/$certificate_sha256" ]; then echo "$stamp" > "$work/chain/$certificate_sha256"
     else echo "$stamp" >> "$work/chain/$certificate_sha256"; fi
+}
+
+# --- Timestamps -----------------------------------------------------------------------------------------------------
+# A token of a time authority (RFC 3161) over the hash of a record: that record and all before it existed when it was
+# made, and what stands behind the token's own record was written later. The first record of the recording comes after
+# the last token before it, and its closing record before the first token that is over it or one behind it.
+
+timestamps=0                # of any kind
+latest=                     # the last token that counts: until when it was made; empty when there is none
+last_stamped=0 last_response=
+claims= close_seq= waiting= # of the recording: its first and last record's claims of time; its closing record
+not_before= existed_by=
+: > "$work/no.cnf"          # openssl ts wants a configuration, and not every computer has one
+printf 'Status info:\nStatus: Granted.\n' > "$work/granted"
+if [ "$tsa" != - ]; then
+    number_of_roots=0 inside=
+    while IFS= read -r line || [ -n "$line" ]; do
+        case $line in '-----BEGIN CERTIFICATE-----'*) inside=1 number_of_roots=$((number_of_roots + 1)) ;; esac
+        [ -z "$inside" ] || printf '%s\n' "$line" >> "$work/authority/$number_of_roots.pem"
+        case $line in '-----END CERTIFICATE-----'*) inside= ;; esac
+    done < "$tsa"
+    [ "$number_of_roots" -gt 0 ] || stop "there is no certificate between BEGIN CERTIFICATE and END CERTIFICATE in $tsa"
+fi
+
+no_timestamps_across() {    # a broken chain: a token says nothing of what is on the other side
+    : > "$work/hashes"
+    latest= waiting=
+}
+hex() {                     # 0x01F4, or unspecified -> $hex, of at most 8 digits
+    hex=0
+    case $1 in
+        unspecified) return ;;
+        0x) return 1 ;;
+        0x*) case ${1#0x} in *[!0-9A-F]* | ?????????*) return 1 ;; esac ;;
+        *) return 1 ;;
+    esac
+    hex=$(($1))
+}
+as_accuracy() {             # "Accuracy: 0x01 seconds, 0x01F4 millis, unspecified micros" -> $accuracy, in microseconds
+    accuracy=0
+    case $1 in 'Accuracy: unspecified') return ;; 'Accuracy: '*' seconds, '*' millis, '*' micros') ;; *) return 1 ;; esac
+    # shellcheck disable=SC2086  # split into words on purpose; openssl wrote them
+    set -- ${1#Accuracy: }
+    [ $# -eq 6 ] && hex "$1" && [ "$hex" -le "$MAX_ACCURACY_S" ] && accuracy=$((hex * 1000000)) &&
+        hex "$3" && [ "$hex" -le 999 ] && accuracy=$((accuracy + hex * 1000)) &&
+        hex "$5" && [ "$hex" -le 999 ] && accuracy=$((accuracy + hex))
+}
+read_token() {              # $response -> $imprint $epoch $accuracy; or false: no camera takes such a one
+    printf '%s\n' "$response" | grep -q -E "$base64_form" && [ "$response" != - ] || return 1
+    printf %s "$response" | decode > "$work/response" 2> /dev/null
+    bytes_of "$work/response"
+    [ "$size" -le "$MAX_TOKEN_BYTES" ] || return 1
+    # Nothing follows on it: openssl would pass over that.
+    length=$(openssl asn1parse -inform DER -in "$work/response" 2> /dev/null |
+        sed -n '1s/^ *0:d=0 *hl= *\([0-9]\{1,6\}\) *l= *\([0-9]\{1,6\}\) cons: SEQUENCE *$/\1 \2/p')
+    [ -n "$length" ] && [ $((${length% *} + ${length#* })) -eq "$size" ] || return 1
+    openssl ts -reply -config "$work/no.cnf" -in "$work/response" -text 2> /dev/null | head -n 2 | cmp -s - "$work/granted" || return 1
+    # The token without the status, whose text is the authority's: before these lines stands nothing that it chooses.
+    openssl ts -reply -config "$work/no.cnf" -in "$work/response" -token_out -text 2> /dev/null |
+        head -n 9 | tr -c '\012 -~' '?' | cut -b 1-200 > "$work/token"
+    {
+        IFS= read -r version && IFS= read -r _ && IFS= read -r algorithm && IFS= read -r message &&
+            IFS= read -r half && IFS= read -r rest && IFS= read -r _ && IFS= read -r made && IFS= read -r accurate
+    } < "$work/token" || return 1
+    [ "$version, $algorithm, $message" = 'Version: 1, Hash Algorithm: sha256, Message data:' ] || return 1
+    imprint=$(printf '%s\n%s\n' "$half" "$rest" | cut -b 12-58 | tr -d ' \012-')
+    is_hash "$imprint" || return 1
+    case $made in *.*) made="${made%%.*} ${made#*.* }" ;; esac
+    case $made in
+        "Time stamp: "*" 9999 GMT") return 1 ;;
+        "Time stamp: "[A-Z][a-z][a-z]" "[" "1-3][0-9]" "[0-2][0-9]:[0-5][0-9]:[0-5][0-9]" "[2-9][0-9][0-9][0-9]" GMT") ;;
+        *) return 1 ;;
+    esac
+    as_stamp "${made#Time stamp: }"
+    as_epoch "$stamp"
+    as_accuracy "$accurate"
+}
+believed() {                # whether it leads to a root that the examiner trusts, as of its own time; if not, $doubt and $why
+    doubt=UNTRUSTED why="its authority does not lead to a root certificate that you trust"
+    for anchor in "$work/authority"/*.pem; do
+        # One root at a time: of two with the same name openssl takes the first. openssl ts trusts no other than this
+        # one; what is no root in the examiner's file helps to lead to one.
+        openssl ts -verify -config "$work/no.cnf" -digest "$imprint" -in "$work/response" -CAfile "$anchor" \
+            -untrusted "$tsa" -attime "$epoch" > /dev/null 2> "$work/why" && return
+        case $(cat "$work/why") in
+            *"certificate has expired"* | *"certificate is not yet valid"*)
+                doubt=EXPIRED why="a certificate of its authority was not valid then" ;;
+            *"certificate verify error"*purpose*)
+                [ "$doubt" != UNTRUSTED ] || doubt=BAD why="its authority has no certificate for timestamps" ;;
+            *"certificate verify error"* | *"signer certificate not found"*) ;;
+            *) [ "$doubt" != UNTRUSTED ] || doubt=BAD why="its signature does not verify" ;;
+        esac
+    done
+    return 1
+}
+timestamp() {               # a record of that type
+    timestamps=$((timestamps + 1))
+    number head_seq && stamped=$number && sum head_sha256 && stamped_sum=$string && number requested_boottime_ns && asked=$number &&
+        number boottime_ns && had=$number && [ "$asked" -le "$had" ] && string gen_time && said_time=$string && string response && response=$string || {
+        fail RECORD_INVALID "Record $seq: it does not say what was stamped, and when."; return; }
+    read_token || { fail TIMESTAMP_BAD "The timestamp in record $seq cannot be read, and no camera journals such a one."; return; }
+    as_date "$epoch"; gen_time=${date}Z
+    [ "$said_time" = "$gen_time" ] || { fail RECORD_INVALID "Record $seq: its gen_time is not that of its token ($gen_time)."; return; }
+    misplaced=
+    if [ "$imprint" != "$stamped_sum" ]; then misplaced="it is over something else than the hash that its record names"
+    elif ! tail -n "$WINDOW_RECORDS" "$work/hashes" | grep -q -x -e "$stamped $stamped_sum"; then
+        misplaced="record $stamped does not have the hash that it is over"
+    elif [ "$stamped" -lt "$last_stamped" ] || [ "$response" = "$last_response" ]; then
+        misplaced="it stands in the log a second time"
+    fi
+    [ -z "$misplaced" ] || { fail TIMESTAMP_REPLAYED "The timestamp in record $seq does not belong there: $misplaced."; return; }
+    last_stamped=$stamped last_response=$response
+    if [ "$tsa" != - ] && ! believed; then
+        case $doubt in
+            UNTRUSTED) warn TIMESTAMP_UNTRUSTED "The timestamp in record $seq, made $gen_time, does not count: $why." ;;
+            EXPIRED) warn TIMESTAMP_EXPIRED "The timestamp in record $seq, made $gen_time, does not count: $why." ;;
+            *) warn TIMESTAMP_BAD "The timestamp in record $seq, made $gen_time, does not count: $why." ;;
+        esac
+        return
+    fi
+    # genTime is cut to whole seconds, so it was made up to one later.
+    counts $((epoch * 1000000 - accuracy)) $((epoch * 1000000 + 1000000 + accuracy)) $((asked / 1000)) $((had / 1000))
+    if [ -n "$waiting" ] && [ "$close_seq" -le "$stamped" ]; then existed_by=$latest waiting=; fi
+}
+counts() {                  # EARLIEST LATEST, of its making; ASKED HAD, on the boot clock: compared with the one before
+    string boot_id
+    offset=$((($1 - $4 + $2 - $3) / 2)) half=$((($2 - $3 - $1 + $4) / 2)) middle=$((($3 + $4) / 2))
+    if [ -z "$latest" ]; then :
+    elif [ "$2" -lt "$earliest" ]; then
+        warn TIMESTAMP_ORDER "The timestamp in record $seq says $gen_time and was asked for after the one in record $latest_seq, which says a later time: a time authority's clock was wrong."
+    elif [ "$string" = "$latest_boot" ]; then
+        moved=$((offset - latest_offset)) passed=$((middle - latest_middle))
+        allowed=$((half + latest_half + ${passed#-} * UNSTEADY_PPM / 1000000))
+        if [ "${moved#-}" -gt "$allowed" ]; then
+            as_difference "$moved"
+            warn TIME_RATE "Between the timestamps in records $latest_seq and $seq the authority's time and the camera's boot clock came apart by $difference; no working clock does that."
+        fi
+    fi
+    earliest=$1 latest=$2 latest_seq=$seq latest_boot=$string latest_offset=$offset latest_half=$half latest_middle=$middle
+}
+claims_time() {             # a record of the recording
+    if [ -z "$claims" ]; then not_before=${latest:+$earliest}
+    elif [ "$type" != recording-close ] || [ -n "$close_seq" ]; then return; fi
+    utc_stamp || { fail RECORD_INVALID "Record $seq: its utc is no time."; return; }
+    case $row in
+        *",<clock_uncertainty_ms>:null"*) number=0 ;;
+        *) number clock_uncertainty_ms || { fail RECORD_INVALID "Record $seq: its clock_uncertainty_ms is no number."; return; } ;;
+    esac
+    # Ten thousand years are as good as any: more would not fit.
+    [ "$number" -le 315569520000000 ] || number=315569520000000
+    as_epoch "$stamp"
+    string clock_source
+    claims="$claims$((epoch * 1000000 + fraction)) $((number * 1000)) "
+    [ "$type" != recording-close ] || close_seq=$seq waiting=1
+    claimed_source=${claimed_source:-$(printable "$string")}
+}
+claimed_source=
+proved() {                  # what timestamps say of the recording's time, once all of the log was read
+    if [ "$timestamps" -gt 0 ] && [ "$tsa" = - ]; then
+        note TIMESTAMP_UNCHECKED "$timestamps timestamp(s) of an authority stand in the log and were not checked against it; get its root certificate and say: sh verify.sh ROOT.pem PACKAGE-FOLDER TSA-ROOT.pem."
+    fi
+    [ "$timestamps" -gt 0 ] || [ "$tsa" != - ] || return 0
+    [ -n "$claims" ] || return 0
+    absent=
+    [ -n "$not_before" ] || absent="no timestamp before it says when it cannot have been written yet"
+    [ -n "$existed_by" ] || absent="$absent${absent:+, and }no timestamp after its end says by when it existed"
+    if [ -z "$absent" ]; then :
+    elif [ "$tsa" = - ]; then note TIMESTAMP_ABSENT "Its time is not bounded as it could be: $absent."
+    else warn TIMESTAMP_ABSENT "Its time is not bounded as it could be: $absent."; fi
+    # shellcheck disable=SC2086  # a time and its uncertainty, one or two times
+    set -- $claims
+    while [ $# -gt 0 ]; do
+        if [ -n "$not_before" ] && [ "$1" -lt $((not_before - $2)) ]; then limit="was not written before" bound=$not_before
+        elif [ -n "$existed_by" ] && [ "$1" -gt $((existed_by + $2)) ]; then limit="existed by" bound=$existed_by
+        else shift 2; continue; fi
+        as_difference $(($1 - bound)); as_moment "$bound"
+        warn TIME_OUTSIDE_TIMESTAMPS "The camera's clock ($claimed_source) was off by $difference or more: by the timestamps, the recording $limit $moment."
+        break
+    done
 }
 
 set --
@@ -477,8 +711,9 @@ while [ $# -gt 0 ]; do
     journal_file "$1" "${2:-}"
     shift
 done
+about=-
 [ "$covered_by_later" -eq 0 ] || note SIGNATURE_PENDING "$covered_by_later record(s) were written without a signature of their own because the signer was busy; signed records after them cover them."
-[ "$timestamps" -eq 0 ] || note TIMESTAMP_UNCHECKED "$timestamps timestamp(s) of an authority stand in the log and were not judged here; bodycam verify does with --tsa-root TSA.pem, and docs/examiner.md says how to do it by hand."
+proved
 [ -z "$unknown_types" ] || note RECORD_TYPE_UNKNOWN "There are $unknown_types record(s) of types that this check does not know; their signatures and chain were checked, their content was not."
 if [ "$records" -gt 0 ]; then
     note EXTRACT "The package holds records $first_seq to $((expected_seq - 1)) of the camera's log${others:+, which also name other recordings}; what the camera did before and after is not proved by it."
@@ -486,16 +721,6 @@ fi
 
 # --- Whose certificate ----------------------------------------------------------------------------------------------
 
-month_number() {            # Jan -> 01
-    case $1 in Jan) m=01 ;; Feb) m=02 ;; Mar) m=03 ;; Apr) m=04 ;; May) m=05 ;; Jun) m=06 ;; Jul) m=07 ;; Aug) m=08 ;; Sep) m=09 ;; Oct) m=10 ;; Nov) m=11 ;; *) m=12 ;; esac
-}
-as_stamp() {                # "Jan  1 00:00:00 2026 GMT" -> $stamp
-    month_number "${1%% *}"
-    # shellcheck disable=SC2086  # split into words on purpose; openssl wrote them
-    set -- $1
-    case $2 in ?) d=0$2 ;; *) d=$2 ;; esac
-    stamp=$4$m$d$(printf %s "$3" | tr -d :)
-}
 # The authorities that this computer trusts for other purposes are kept out of it; older versions know no store of them.
 no_store=
 if openssl verify -help 2>&1 | grep -q no-CAstore; then no_store=-no-CAstore; fi
@@ -514,8 +739,6 @@ while IFS= read -r sha256; do
         openssl verify -no_check_time -purpose smimesign -no-CApath ${no_store:+"$no_store"} -CAfile "$trusted" -untrusted "$work/all.pem" "$path" > /dev/null 2> "$work/why" ||
             fail CERT_CHAIN "The certificate with SHA-256 $sha256 does not lead to the root certificate or is unfit: $(printable "$(head -n 2 "$work/why" | tail -n 1)")."
     fi
-    common_name=$(openssl x509 -in "$path" -noout -subject -nameopt multiline 2> /dev/null | sed -n 's/^ *commonName *= //p' | head -n 1)
-    [ "$common_name" = "$device_id" ] || warn CERT_NAME "The log names another camera than the certificate, which is for $(printable "$common_name")."
     as_stamp "$(openssl x509 -in "$path" -noout -startdate | cut -d = -f 2)"; begin=$stamp
     as_stamp "$(openssl x509 -in "$path" -noout -enddate | cut -d = -f 2)"; end=$stamp
     if [ -f "$work/chain/$sha256" ]; then
@@ -691,7 +914,9 @@ if [ "$encrypted_segments" -gt 0 ] || [ -n "$sealed" ]; then
     note NOT_DECRYPTED "$encrypted_segments encrypted segment(s) were checked as they are. What they hold was not looked into; whoever has the evidence system's key can, with: bodycam verify --identity KEY.txt."
 fi
 if [ "$pending" -gt 0 ]; then
+    about=$pending_from
     warn SIGNATURE_UNCOVERED "The last $pending record(s) have no valid signature, nor a signed record after them."
+    about=-
     if [ "$last_mine" -ge "$pending_from" ]; then fail SIGNATURE_UNCOVERED "No signature covers the recording's records to the end."; fi
 fi
 
@@ -736,7 +961,22 @@ done < "$work/present"
 
 progress ""
 if [ -t 2 ]; then echo >&2; fi
-has() { case $1 in *" $2"*) ;; *) false ;; esac; }
+log_failed=                 # the log itself is wrong: then nothing that rests on it can hold
+: > "$work/bearing"         # of the findings those that bear on the recording, each with the question it is about
+touches() {                 # FROM TO: whether a finding about these records makes less of the recording
+    [ "$1" != - ] || return 0
+    [ "$2" -ge "${first_mine:-0}" ] && { [ -z "$closed" ] || [ "$1" -le "$last_mine" ]; }
+}
+while read -r severity code from to sentence; do
+    touches "$from" "$to" || continue
+    aspect "$code"
+    printf '%s %s %s\n' "$severity" "$aspect" "$sentence" >> "$work/bearing"
+    case $severity-$code in fail-JOURNAL_* | fail-SIGNATURE_* | fail-RECORD_INVALID | fail-TORN_*) log_failed=1 ;; esac
+done < "$work/judged"
+said_of() {                 # fail|warn, aspect -> $because, the first such finding; or false
+    because=$(sed -n "s/^$1 $2 //p" "$work/bearing" | head -n 1)
+    [ -n "$because" ]
+}
 verdict() { printf '%-13s %-8s %s\n' "$1" "$2" "$3"; }
 log_wrong="The log itself is not what the camera signed, and this rests on it."
 echo
@@ -749,31 +989,44 @@ done < "$work/certificates-used"
 while IFS= read -r key; do printf 'Key           %s\n' "$(printable "$key")"; done < "$work/keys"
 seconds "$end_media"
 printf 'Recording     %s\n              %s s, %s frames, %s bytes of video; opened %s by the camera'"'"'s clock\n' "${id:-?}" "$seconds" "$all_frames" "$all_bytes" "${opened_utc:-?}"
+not_before_moment=unknown existed_by_moment=unknown
+if [ -n "$not_before" ]; then as_moment "$not_before"; not_before_moment=$moment; fi
+if [ -n "$existed_by" ]; then as_moment "$existed_by"; existed_by_moment=$moment; fi
+if [ "$timestamps" -gt 0 ]; then
+    checked="by an authority under the root certificate that you gave"
+    [ "$tsa" != - ] || checked="by authorities that were NOT checked"
+    printf 'Timestamps    written not before %s\n              existed by         %s (%s)\n' "$not_before_moment" "$existed_by_moment" "$checked"
+fi
 printf 'Log           records %s to %s; SHA-256 of the last: %s\n\n' "${first_seq:-?}" "$((${expected_seq:-1} - 1))" "${head:-?}"
 
-if has "$failed" integrity; then verdict INTEGRITY fails "$first_integrity"
-elif [ "$signed" -eq 0 ]; then verdict INTEGRITY fails "There is no valid signature in it."; failed="$failed integrity"
-elif has "$warned" integrity; then verdict INTEGRITY limited "$first_integrity"
+if said_of fail integrity; then verdict INTEGRITY fails "$because"
+elif [ "$signed" -eq 0 ]; then verdict INTEGRITY fails "There is no valid signature in it."; refuted=1
+elif said_of warn integrity; then verdict INTEGRITY limited "$because"
 else verdict INTEGRITY holds "Every record and every byte of video is what the key of the certificate above signed."; fi
 
-if has "$failed" origin; then verdict ORIGIN fails "$first_origin"
+if said_of fail origin; then verdict ORIGIN fails "$because"
 elif [ -n "$log_failed" ]; then verdict ORIGIN open "$log_wrong"
 elif [ "$root" = - ]; then verdict ORIGIN open "No root certificate of the department was given."
-elif has "$warned" origin; then verdict ORIGIN limited "$first_origin"
+elif said_of warn origin; then verdict ORIGIN limited "$because"
 else verdict ORIGIN holds "The certificate that signed leads to the root certificate that you gave."; fi
 
-if has "$failed" time; then verdict TIME fails "$first_time"
+bounds="${not_before:+it was written not before $not_before_moment}${not_before:+${existed_by:+ and }}${existed_by:+it existed by $existed_by_moment}"
+if said_of fail time; then verdict TIME fails "$because"
 elif [ -n "$log_failed" ]; then verdict TIME open "$log_wrong"
-elif has "$warned" time; then verdict TIME limited "$first_time"
-elif [ "$timestamps" -gt 0 ]; then verdict TIME open "The times are the camera's claim; $timestamps timestamp(s) of an authority stand in the log and were not judged here."
-else verdict TIME open "The times are the camera's claim (clock: ${clock_source:-?}${clock_uncertainty:+, within $clock_uncertainty ms as it says}); no timestamp of an authority bounds them."; fi
+elif said_of warn time; then verdict TIME limited "$because"
+elif [ -z "$bounds" ]; then
+    verdict TIME open "The times are the camera's claim (clock: ${clock_source:-?}${clock_uncertainty:+, within $clock_uncertainty ms as it says}); no timestamp of an authority bounds them."
+elif [ "$tsa" = - ]; then
+    verdict TIME open "Timestamps say that $bounds, but no root certificate of their authority was given (TSA-ROOT.pem)."
+elif [ -n "$not_before" ] && [ -n "$existed_by" ]; then verdict TIME holds "Timestamps prove that $bounds."
+else verdict TIME limited "Timestamps prove that $bounds."; fi
 
-if has "$failed" completeness; then verdict COMPLETENESS fails "$first_completeness"
+if said_of fail completeness; then verdict COMPLETENESS fails "$because"
 elif [ -n "$log_failed" ]; then verdict COMPLETENESS open "$log_wrong"
-elif has "$warned" completeness; then verdict COMPLETENESS limited "$first_completeness"
+elif said_of warn completeness; then verdict COMPLETENESS limited "$because"
 elif [ -n "$recovered" ]; then verdict COMPLETENESS limited "It was cut off; what was on flash then is all here."
 elif [ "$all_gaps" -gt 0 ]; then verdict COMPLETENESS limited "The camera could not keep some frames and says so in $all_gaps place(s); all else is here."
 else verdict COMPLETENESS holds "All $fragment fragments from the first to the last are here, and no record is missing between trigger and close."; fi
 echo
-if [ -n "$failed" ]; then echo "RESULT: this package does NOT verify; what is wrong is marked with fail."; exit 1; fi
+if [ -n "$refuted" ]; then echo "RESULT: this package does NOT verify; what is wrong is marked with fail."; exit 1; fi
 echo "RESULT: nothing refutes this package. Read VERIFY.txt for what that proves and what not."

@@ -362,6 +362,25 @@ def test_the_kernels_word_decides_who_may_ask() -> None:
             server.close()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_some_commands_are_the_owners_alone() -> None:
+    with tempfile.TemporaryDirectory() as public:
+        path = Path(public) / "control.sock"
+        Path(public).chmod(0o755)
+        handlers = {"echo": echo, "examine": echo}
+        server = ControlServer(path, handlers, allowed_uids=(12345,), owner_commands=frozenset({"examine"}))
+        server.start()
+        client = ControlClient(path)
+        try:
+            assert client.request({"command": "examine", "say": 1}) == {"said": 1}
+            with acting_as(12345):
+                assert client.request({"command": "echo", "say": 1}) == {"said": 1}
+                with pytest.raises(ControlError, match="User 12345 may not ask for examine"):
+                    client.request({"command": "examine"})
+        finally:
+            server.close()
+
+
 # The client
 
 

@@ -104,9 +104,7 @@ def test_without_a_certificate_it_is_the_keys_check_that_counts(tmp_path: Path) 
     assert check_encryption(bench_settings(vault=tmp_path / "vault")).state is State.SKIPPED
 
 
-def test_without_the_library_it_says_what_to_install(
-    tmp_path: Path, vault: VaultBuilder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_library_it_says_what_to_install(vault: VaultBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyrage", None)
     check = examined(vault, KEY)
     assert check.state is State.FAIL

@@ -59,8 +59,8 @@ class TestVerify:
         assert verify([vault.root], root=vault.layout.root_certificate, as_json=False) == 0
         said = capsys.readouterr().out
         assert f"VERIFIED  {recording_id}" in said
-        assert "3.0 s, 30 frames" in said
-        assert "markers at 1.0 s" in said
+        assert "00:03.000 (minutes:seconds), 30 frames" in said
+        assert "marked 00:01.000" in said
         assert "Complete, unchanged and signed." in said
         assert "FAILED" not in said
 

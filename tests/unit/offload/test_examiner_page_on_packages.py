@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.trust.certificates import pem
 from agent.verify.kit_files import verify_script
+from tests.support.evidence_key import EVIDENCE
 from tests.support.packages import offloaded
 from tests.support.vault_builder import VaultBuilder
 from tests.unit.trust.test_examiner_page import PAGE, script
@@ -105,3 +107,20 @@ def test_the_page_s_own_commands_for_a_package(package: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.split()[0] in PAGE.read_text()
     assert "RESULT: nothing refutes this package." in done.stdout
+
+
+def test_an_encrypted_package_passes_and_a_changed_byte_of_it_does_not(tmp_path: Path) -> None:
+    vault = VaultBuilder(tmp_path / "vault", recipients=(EVIDENCE.recipient,))
+    package = offloaded_one(vault, tmp_path, vault.record(3))
+    (package.parent / "root.pem").write_bytes(pem([vault.identity.root]))
+    for name in ("check-journal.sh", "check-media.sh"):
+        (package.parent / name).write_text(script(name), encoding="utf-8")
+    status, said = by_hand(package)
+    assert status == 0, said
+    assert "OK: 000001.m4s.age" in said
+    assert "OK: 000002.m4s.age" in said
+    assert "NOT OK" not in said
+    flip(package / "000002.m4s.age", 5000)
+    status, said = by_hand(package)
+    assert status == 1
+    assert "NOT OK: 000002.m4s.age" in said

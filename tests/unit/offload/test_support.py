@@ -78,6 +78,36 @@ def test_every_fact_stands_in_the_record_that_it_names(vault: VaultBuilder, tmp_
     assert sheet["log"]["last_record"] == max(records)
 
 
+def examine(vault: VaultBuilder, found: str) -> None:
+    test = {"name": "camera", "passed": True, "found": found, "state": "ok"}
+    vault.journal.append("self-test", passed=True, tests=[test], source="doctor")
+    vault.journal.commit()
+
+
+def test_the_last_examination_before_the_recording_is_listed_and_no_later_one(
+    vault: VaultBuilder, tmp_path: Path
+) -> None:
+    tests = [{"name": "sha256-known-answer", "passed": True, "found": "x"}]
+    vault.journal.append("self-test", passed=True, tests=tests)
+    examine(vault, "The first.")
+    examine(vault, "The second.")
+    recording_id = vault.record(3, meanwhile=lambda _running: examine(vault, "Too late."))
+    package = offloaded(vault, tmp_path)[recording_id]
+    sheet = sheet_of(package)
+    listed = sheet["last_examination"]
+    assert listed["tests"][0]["found"] == "The second."
+    assert records_of(package)[listed["record"]]["utc"] == listed["utc"]
+    assert any("Too late." in str(fields) for fields in records_of(package).values())
+    assert sheet["runs"][0]["self_test"]["tests"] == tests
+    assert "The second." in (package / "support.txt").read_text(encoding="ascii")
+
+
+def test_without_an_examination_the_sheet_says_so(vault: VaultBuilder, tmp_path: Path) -> None:
+    recording_id = vault.record(2)
+    package = offloaded(vault, tmp_path)[recording_id]
+    assert sheet_of(package)["last_examination"] is None
+
+
 def test_the_hashes_are_those_of_all_media_files(vault: VaultBuilder, tmp_path: Path) -> None:
     recording_id = vault.record(5)
     package = offloaded(vault, tmp_path)[recording_id]

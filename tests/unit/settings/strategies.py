@@ -92,6 +92,7 @@ def mended(settings: Settings) -> Settings:
         settings,
         camera=camera,
         video=dataclasses.replace(video, gop_ms=gop_ms, bitrate_bps=min(video.bitrate_bps, 17_000_000)),
+        vault=dataclasses.replace(settings.vault, signer_timeout_ms=min(settings.vault.signer_timeout_ms, gop_ms)),
         gestures=dataclasses.replace(
             gestures, double_press_ms=double_press_ms, hold_ms=max(gestures.hold_ms, double_press_ms + 1)
         ),

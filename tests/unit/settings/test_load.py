@@ -159,13 +159,15 @@ COMBINATIONS = {
     '[camera]\nbackend = "file"': (2, 'camera.device = "" (the default) with camera.backend = "file"; expected camera.device to be the path'),  # noqa: E501
     '[camera]\nwidth = 1000\n[video]\nencoder = "h264_v4l2m2m"': (2, "a multiple of 32 such as 992"),
     "[camera]\nfps = 1\nstall_ms = 1999": (3, "expected camera.stall_ms to be at least 2000"),
-    "[camera]\nfps = 4\n[video]\ngop_ms = 200": (4, "expected video.gop_ms to be at least 250"),
+    "[camera]\nfps = 4\n[video]\ngop_ms = 200\n[vault]\nsigner_timeout_ms = 200": (4, "expected video.gop_ms to be at least 250"),  # noqa: E501
     '[audio]\nsource = "camera"': (2, 'audio.source = "camera" with camera.backend = "picamera2" (the default); expected audio.source to be "alsa" or "none"'),  # noqa: E501
     '[audio]\nsource = "camera"\n[camera]\nbackend = "webcam"': (2, 'the backend "webcam" carries no sound'),
     '[audio]\nsource = "none"\n[buffer]\naudio = true': (4, "in your own file, beside source = "),
     "[gestures]\nhold_ms = 1000\ndouble_press_ms = 1000": (2, "expected gestures.hold_ms to be more than double_press_ms (1000)"),  # noqa: E501
     "[gestures]\ndouble_press_ms = 200\ndebounce_ms = 50": (2, "more than 200"),
     "[video]\ngop_ms = 2000\n[vault]\nsegment_s = 1": (2, "at most 1000"),
+    "[vault]\nsigner_timeout_ms = 1001": (2, "vault.signer_timeout_ms = 1001 with video.gop_ms = 1000 (the default); expected vault.signer_timeout_ms to be at most gop_ms (1000)"),  # noqa: E501
+    "[video]\ngop_ms = 499": (2, "vault.signer_timeout_ms = 500 (the default) with video.gop_ms = 499; expected vault.signer_timeout_ms to be at most"),  # noqa: E501
     "[recording]\ndurable_timeout_ms = 1000": (2, "more than gop_ms (1000)"),
     "[buffer]\nmax_bytes = 33_162_499": (2, "expected buffer.max_bytes to be at least 33162500 to hold 30 s"),
     "[buffer]\npre_event_s = 120": (2, "buffer.max_bytes = 64000000 (the default) with buffer.pre_event_s = 120"),

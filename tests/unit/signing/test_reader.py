@@ -292,6 +292,15 @@ def test_a_forged_unsigned_sei_vouches_for_nothing() -> None:
     assert report.counts[GopState.PENDING] <= MAX_PENDING_GOPS
 
 
+def test_a_signer_that_fails_for_longer_than_is_remembered() -> None:
+    packets = sign(unsigned_stream(gops=80), slow(0, refused=range(1, 79)))
+    report, findings = read(packets)
+    assert findings[0].state is GopState.VALID
+    assert findings[2].state is GopState.UNCOVERED
+    assert report.first_bad is not None
+    assert "came in time" in report.first_bad.reason
+
+
 def test_a_tail_that_was_signed_and_then_changed_is_not_pending() -> None:
     whole = gops()
     whole[GOPS - 2][0] = flipped(whole[GOPS - 2][0], 9)

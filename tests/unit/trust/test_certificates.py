@@ -136,7 +136,7 @@ DEEP_LEAF = custom_certificate("leaf", KEY.public_key(), "lower", LOWER_KEY, [NO
     [
         ([], [ROOT], "no certificate"),
         ([LEAF], [ROOT], "not issued by any"),
-        ([LEAF, MIDDLE], [], "not issued by any of the 0"),
+        ([LEAF, MIDDLE], [], "not issued by any trusted root"),
         ([LEAF, MIDDLE], [identity().root], "not issued by any"),
         ([LEAF, identity().leaf], [identity().root], 'was not issued by "'),
         ([LEAF, custom_certificate("middle", new_key().public_key(), "root", ROOT_KEY, [CA, CERTIFY])], [ROOT],

@@ -29,7 +29,7 @@ from agent.trust.timestamps import (
     make_request,
     read_response,
 )
-from tests.support.time_authority import TimeAuthority, time_authority
+from tests.support.time_authority import NOW, TimeAuthority, good_to, time_authority
 
 MESSAGE = b'{"v":1,"seq":7}'
 REQUEST = make_request(MESSAGE)
@@ -96,6 +96,26 @@ def test_an_authority_without_accuracy_is_good_to_its_second() -> None:
     timestamp = read_response(time_authority("TSA plain", accuracy="")(REQUEST.der))
     assert timestamp.accuracy == timedelta(0)
     assert timestamp.latest - timestamp.earliest == timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("moment", "accuracy"),
+    [
+        (NOW, good_to(86_401)),
+        (NOW, good_to(10**11)),  # 3,000 years: the bounds would leave the calendar
+        (NOW, good_to(2**63)),
+        (datetime(1999, 12, 31, tzinfo=UTC), b""),
+        (datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), b""),
+    ],
+)
+def test_times_that_no_authority_states_are_refused(moment: datetime, accuracy: bytes) -> None:
+    with pytest.raises(TimestampError):
+        read_response(time_authority().at(moment, accuracy=accuracy)(REQUEST.der))
+
+
+def test_an_authority_may_be_a_day_off() -> None:
+    response = time_authority().at(NOW, accuracy=good_to(86_400))(REQUEST.der)
+    assert read_response(response).accuracy == timedelta(days=1)
 
 
 def test_an_answer_to_another_request_is_refused(response: bytes) -> None:

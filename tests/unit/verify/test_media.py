@@ -46,7 +46,7 @@ def test_a_flipped_byte_is_found_at_its_place_and_only_there(vault: VaultBuilder
     assert verdicts(report) == {hurt: "failed", other: "verified"}
     (finding,) = (finding for finding in report.findings if finding.code is Code.CHECKPOINT_HASH)
     assert "fragment 4" in finding.sentence
-    assert "3.000 to 4.000 s" in finding.sentence
+    assert "00:03.000 to 00:04.000 of the recording" in finding.sentence
 
 
 @pytest.mark.parametrize("cut", [1, 5000])
@@ -239,7 +239,7 @@ class TestRecovered:
         assert notes(report) == {Code.RECOVERED, Code.UNSIGNED_BYTES, Code.RUN_NOT_ENDED}
         (finding,) = (finding for finding in report.findings if finding.code is Code.UNSIGNED_BYTES)
         assert f"{len(fragment) + 50} bytes" in finding.sentence
-        assert "1 whole fragments" in finding.sentence
+        assert "1 whole fragment in" in finding.sentence
         flip(path, len(fragment) + 200)
         assert fails(check(vault)) == {Code.SEGMENT_HASH}
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from agent.clock import NS_PER_S, SimulatedClock
 from agent.trust.certificates import pem
 from agent.vault.layout import kept_chain_name
 from agent.verify.finding import Code
@@ -18,7 +17,6 @@ from tests.support.record_schema import assert_documented
 from tests.support.second_verifier import Refused, verify_package
 from tests.support.vault_builder import VaultBuilder
 from tests.unit.verify.tampering import check, fails, first, flip, forge, notes, warns
-from tests.unit.verify.test_timestamps import START, stamp
 from tests.unit.verify.test_verify_script import ONLY_PYTHON, Said, journal, run
 
 ENCRYPTED = {"NOT_DECRYPTED", "EXTRACT"}
@@ -162,23 +160,6 @@ def test_a_key_that_changed_inside_the_extract(tmp_path: Path, introduce: bool) 
     (package / "device" / kept_chain_name(successor.record_signer.certificate_sha256)).unlink()
     renew_sums(package)
     assert "CERT_UNKNOWN" in run(package).codes("fail")
-
-
-def test_timestamps_are_said_to_be_there_and_not_judged(tmp_path: Path) -> None:
-    vault = VaultBuilder(tmp_path / "vault", clock=SimulatedClock(utc_ns=int(START.timestamp()) * NS_PER_S))
-    stamp(vault)
-    package = one(vault, tmp_path, vault.record(2))
-    said = alike(package)
-    assert "TIMESTAMP_UNCHECKED" in said.codes("note")
-    assert said.verdicts()["time"] == "open"
-
-    def edit(documents: list[dict[str, object]]) -> list[dict[str, object]]:
-        first(documents, "timestamp").update(head_seq=1)
-        return documents
-
-    forge(journal(package), edit, BENCH_IDENTITY.record_signer)
-    renew_sums(package)
-    assert "TIMESTAMP_REPLAYED" in run(package).codes("fail") & {code.value for code in fails(check(package))}
 
 
 def test_missed_frames_and_every_other_type(tmp_path: Path) -> None:

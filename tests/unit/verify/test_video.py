@@ -23,12 +23,14 @@ from agent.signing.sei import UUID
 from agent.trust.certificates import pem
 from agent.verify.finding import Code, Finding, Severity
 from agent.verify.report import Report
+from agent.verify.segments import Checkpoint, MediaJob
 from agent.verify.verify import verify_path
+from agent.verify.video import VideoCheck
 from agent.verify.video_file import VideoFileReport, check_video_file
 from agent.verify.video_fragments import FragmentReader
 from tests.support.bench import rebooted
 from tests.support.evidence_key import EVIDENCE
-from tests.support.identity import BENCH_IDENTITY, make_identity
+from tests.support.identity import BENCH_IDENTITY, BenchIdentity, make_identity
 from tests.support.packages import offloaded
 from tests.support.signed_vault import SignedVaultBuilder, signed_bench
 from tests.unit.signing.streams import FailingSigner
@@ -483,3 +485,97 @@ def test_hostile_fragments_end_in_an_answer_or_are_refused(filmed: Path, data: s
     except Mp4Error:
         return
     assert sum(len(sample) for fragment in taken for sample in fragment.samples) <= len(whole)
+
+
+def box(type_: bytes, *parts: bytes) -> bytes:
+    body = b"".join(parts)
+    return struct.pack(">I4s", 8 + len(body), type_) + body
+
+
+def fragment_with(
+    runs: list[bytes], media: bytes = bytes(100), *, flags: int = 0x020018, default_bytes: int = 10
+) -> bytes:
+    """A moof of one video track with these trun contents, and its mdat. Offsets count from the moof."""
+    tfhd = box(b"tfhd", struct.pack(">IIII", flags, 1, 3000, default_bytes))
+    tfdt = box(b"tfdt", struct.pack(">II", 0, 0))
+    traf = box(b"traf", tfhd, tfdt, *(box(b"trun", run) for run in runs))
+    return box(b"moof", box(b"mfhd", struct.pack(">II", 0, 1)), traf) + box(b"mdat", media)
+
+
+def moof_bytes(runs: list[bytes]) -> int:
+    return len(fragment_with(runs)) - 108
+
+
+def test_one_size_may_stand_for_all_samples() -> None:
+    at = moof_bytes([bytes(12)]) + 8
+    run = struct.pack(">IIi", 0x000001, 3, at)
+    (fragment,) = FragmentReader().take(fragment_with([run], bytes(range(100))))
+    assert [bytes(sample) for sample in fragment.samples] == [bytes(range(n, n + 10)) for n in (0, 10, 20)]
+
+
+def test_a_large_count_asks_for_no_memory() -> None:
+    run = struct.pack(">IIi", 0x000001, 0xFFFF_FFFF, 200)
+    with pytest.raises(Mp4Error, match="no sizes"):
+        list(FragmentReader().take(fragment_with([run], default_bytes=0)))
+
+
+def test_pictures_that_all_lie_over_the_same_bytes_are_refused() -> None:
+    at = moof_bytes([bytes(12)] * 9) + 8
+    run = struct.pack(">IIi", 0x000001, 5, at)
+    with pytest.raises(Mp4Error, match="outside of its mdat"):
+        list(FragmentReader().take(fragment_with([run] * 9)))
+
+
+@pytest.mark.parametrize("moved", [-1, 51])
+def test_pictures_outside_of_the_mdat_are_refused(moved: int) -> None:
+    at = moof_bytes([bytes(12)]) + 8
+    run = struct.pack(">IIi", 0x000001, 5, at + moved)
+    with pytest.raises(Mp4Error, match="outside of its mdat"):
+        list(FragmentReader().take(fragment_with([run])))
+
+
+def test_offsets_from_elsewhere_than_the_moof_are_refused() -> None:
+    with pytest.raises(Mp4Error, match="from elsewhere"):
+        list(FragmentReader().take(fragment_with([struct.pack(">IIi", 1, 1, 200)], flags=0x000018)))
+
+
+# -- whose key --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "now", "known", "expected"),
+    [
+        ("init", BENCH_IDENTITY, (BENCH_IDENTITY,), Code.VIDEO_SIGNED),
+        # Opened by the run of another key: that the journal named this one earlier is no help.
+        ("init", OTHER, (BENCH_IDENTITY, OTHER), Code.VIDEO_KEY),
+        # Found by a later start, which has another key.
+        ("recovered", OTHER, (BENCH_IDENTITY, OTHER), Code.VIDEO_SIGNED),
+        ("recovered", OTHER, (OTHER,), Code.VIDEO_KEY),
+    ],
+)
+def test_the_key_is_the_one_of_its_time(
+    filmed: Path, first: str, now: BenchIdentity, known: tuple[BenchIdentity, ...], expected: Code
+) -> None:
+    (recording,) = (filmed / "recordings").iterdir()
+    video = VideoCheck(None, lambda _: None)
+
+    def take(job: MediaJob) -> None:
+        video.take(job, recording, now.signer.certificate, [identity.signer.certificate for identity in known])
+
+    with video:
+        if first == "init":
+            take(MediaJob("x", "init.mp4", "init", 1, ""))
+        for path in segments(filmed):
+            size = path.stat().st_size
+            checkpoint = Checkpoint(1, 1, size, "", 0, 0, 0, 0)
+            take(MediaJob("x", path.name, "recovered" if first == "recovered" else "whole", size, "", [checkpoint]))
+    assert [finding.code for finding in video.findings.all()] == [expected]
+
+
+def test_what_goes_wrong_in_the_thread_is_raised_to_who_waits(filmed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("agent.verify.video.split_sample", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        check(filmed)

@@ -1,0 +1,69 @@
+"""`python -m tests.rig build|shell|powercut`: what make's rig targets run."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.rig.build import BuildError, build
+from tests.rig.campaign import campaign
+from tests.rig.machine import Machine
+from tests.rig.power_cut import Phase
+from tests.rig.qemu import RigError
+from tests.rig.warm import Warm, file_drive, warm
+
+
+def main() -> int:
+    """Run one command; 1 when it failed, in words."""
+    parser = argparse.ArgumentParser(prog="python -m tests.rig", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("build", help="build the virtual device, or what has changed of it")
+    commands.add_parser("shell", help="a root shell in the device, on this terminal")
+    powercut = commands.add_parser("powercut", help="cut the power many times, and print what it cost")
+    powercut.add_argument("--cuts", type=int, default=20, metavar="N")
+    powercut.add_argument("--seed", type=int, default=1, help="of the first cut; each has the next")
+    powercut.add_argument("--phase", type=Phase, choices=list(Phase), help="only cuts in this phase")
+    powercut.add_argument("--lie", action="store_true", help="the card answers flushes without obeying")
+    arguments = parser.parse_args()
+    try:
+        rig = warm(build())
+        if arguments.command == "shell":
+            shell(rig)
+        elif arguments.command == "powercut":
+            console = Console(width=max(150, shutil.get_terminal_size().columns))
+            held = campaign(
+                rig,
+                arguments.cuts,
+                first_seed=arguments.seed,
+                lie=arguments.lie,
+                phase=arguments.phase,
+                console=console,
+            )
+            return 0 if held else 1
+    except (BuildError, RigError) as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+def shell(rig: Warm) -> None:
+    """A warm start with the console on this terminal, until `poweroff`."""
+    with tempfile.TemporaryDirectory(prefix="rig-") as folder:
+        card = rig.copy_card(Path(folder) / "card.ext4")
+        state = rig.folder / "state.zst"
+        print(  # noqa: T201
+            "The device is up; press Enter for its prompt. `mount /var/lib/bodycam` inserts the card, `bodycam run`"
+            " starts it, `poweroff` ends. What you do is forgotten.",
+            flush=True,
+        )
+        with Machine(rig.layers, root=rig.root_drive, card=file_drive(card), state=state, terminal=True) as machine:
+            machine.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

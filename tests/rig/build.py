@@ -1,0 +1,280 @@
+"""Builds the virtual device from nothing: `python -m tests.rig build`.
+
+Four layers in build/rig, each in a folder named by a hash of all that goes into it, so that only what changed is made
+again: `kernel` (with what Debian lacks), `root` (Debian), `device` (bodycam installed in it) and `warm` (booted once,
+its memory saved). Debian's packages are whatever its mirror holds on the day a layer is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+FOLDER = ROOT / "build" / "rig"
+
+SUITE = "trixie"
+PYTHON = "3.13"
+"""Of SUITE."""
+
+HOST_PACKAGES = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-img": "qemu-utils",
+    "mmdebstrap": "mmdebstrap",
+    "mkfs.ext4": "e2fsprogs",
+    "zstd": "zstd",
+}
+"""Programs that are needed here, and the Debian packages that bring them."""
+
+BUILDER_PACKAGES = (
+    "busybox-static", "cpio", "gcc", "kmod", "linux-headers-amd64", "make", "python3-dev", "python3-pip",
+    "python3-setuptools", "python3-wheel", "swig", "xz-utils",
+)  # fmt: skip
+
+DEVICE_PACKAGES = (
+    "age", "alsa-utils", "ca-certificates", "dbus", "e2fsprogs", "iproute2", "jq", "kmod", "libcap2-bin", "make",
+    "openssl", "procps", "python3", "python3-venv", "systemd", "systemd-sysv", "udev", "util-linux", "v4l-utils",
+)  # fmt: skip
+"""Of what Raspberry Pi OS Lite has: the base, and what docs/operations.md asks for."""
+
+MODULES = (
+    "cdc-acm", "configfs", "dm-flakey", "ext4", "f2fs", "gpio-sim", "snd-aloop", "softdog", "usb-storage", "uvcvideo",
+    "vfat", "vhci-hcd", "virtio_blk", "virtio_console", "virtio_net", "virtio_pci", "virtio_rng", "vivid",
+)  # fmt: skip
+
+EXTRAS = ("opencv-python-headless", "pyrage")
+"""Of the development lock: what the extras `webcam` and `encryption` bring."""
+
+SOURCES = ("Makefile", "README.md", "pyproject.toml", "agent", "firmware_bridge", "config", "requirements", "systemd")
+"""What of the checkout the device is installed from."""
+
+LEFT_OUT_OF_ROOT = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
+APT_OPTIONS = ('Acquire::Languages "none"', 'APT::Install-Recommends "false"')
+DEVICE_BYTES = 1_600_000_000
+BOOT_SETTLE_S = 240.0
+MACHINE = "x86_64"
+
+
+class BuildError(Exception):
+    """A step of the build failed; the message says which, and where its log is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """Where the parts of a built device lie."""
+
+    kernel: Path
+    root: Path
+    device: Path
+
+    @property
+    def vmlinuz(self) -> Path:
+        return self.kernel / "vmlinuz"
+
+    @property
+    def initrd(self) -> Path:
+        return self.kernel / "initrd.gz"
+
+    @property
+    def image(self) -> Path:
+        """The device's root file system."""
+        return self.device / "root.ext4"
+
+
+def build() -> Layers:
+    """Make what is missing. Raises BuildError."""
+    _require_host_packages()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    kernel = layer(
+        "kernel", layer_key(SUITE, BUILDER_PACKAGES, MODULES, HERE / "image/kernel.sh", HERE / "image/init"), _kernel
+    )
+    root = layer("root", layer_key(SUITE, DEVICE_PACKAGES), _root)
+    sources = tracked(*SOURCES)
+    key = layer_key(
+        kernel.name, root.name, EXTRAS, DEVICE_BYTES, HERE / "image/device.sh",
+        *sorted((HERE / "guest").iterdir()), *sources,
+    )  # fmt: skip
+    device = layer("device", key, lambda folder: _device(folder, kernel, root, sources))
+    return Layers(kernel, root, device)
+
+
+def tracked(*names: str) -> list[Path]:
+    """Every file of the checkout under these names that git knows, or would know, as it lies."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *names],
+        cwd=ROOT, capture_output=True, check=True,
+    )  # fmt: skip
+    paths = (ROOT / os.fsdecode(name) for name in listed.stdout.split(b"\0") if name)
+    return sorted(path for path in paths if path.is_file())
+
+
+def requirement_lines(lock: str) -> Iterator[tuple[Requirement, str]]:
+    """Each requirement of a lock and its text with hashes, on one line."""
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / "requirements" / lock).read_text(), flags=re.MULTILINE)
+    for line in text.replace("\\\n", " ").splitlines():
+        yield Requirement(line.split("--hash=")[0]), " ".join(line.split())
+
+
+def pinned(lock: str, *names: str, python: str = PYTHON) -> str:
+    """The lines of a lock (of all packages, or of `names`) that hold on the device, without their markers.
+
+    pip evaluates markers for the Python it runs on and not for the one it downloads for.
+    """
+    environment = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux"}
+    lines = []
+    for requirement, text in requirement_lines(lock):
+        wanted = not names or canonicalize_name(requirement.name) in names
+        if wanted and (requirement.marker is None or requirement.marker.evaluate(environment)):
+            lines.append(f"{requirement.name}{requirement.specifier} {text[text.index('--hash=') :]}")
+    return "\n".join(lines) + "\n"
+
+
+def _kernel(folder: Path) -> None:
+    wheels = folder / "wheels"
+    source = folder / "lgpio.lock"
+    # The lock pins the source package, too; its marker says for which Pythons there are wheels.
+    source.write_text(pinned("run.lock", "lgpio", python="3.12"))
+    run_logged(
+        folder, sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:",
+        "--require-hashes", "--dest", str(wheels), "-r", str(source),
+    )  # fmt: skip
+    (folder / "out").mkdir()
+    _mmdebstrap(
+        folder, BUILDER_PACKAGES, "--format=null",
+        f"--customize-hook=copy-in {HERE}/image/kernel.sh {HERE}/image/init {wheels} /tmp",
+        f'--customize-hook=chroot "$1" sh /tmp/kernel.sh {" ".join(MODULES)}',
+        f"--customize-hook=sync-out /out {folder}/out",
+        SUITE, "/dev/null",
+    )  # fmt: skip
+    for path in (folder / "out").iterdir():
+        path.rename(folder / path.name)
+    (folder / "out").rmdir()
+
+
+def _root(folder: Path) -> None:
+    excluded = (f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT_OF_ROOT)
+    _mmdebstrap(folder, DEVICE_PACKAGES, *excluded, SUITE, str(folder / "root.tar"))
+
+
+def _device(folder: Path, kernel: Path, root: Path, sources: list[Path]) -> None:
+    wheels = folder / "wheels"
+    run_lock, extras_lock = folder / "run.lock", folder / "extras.lock"
+    run_lock.write_text(pinned("run.lock"))
+    extras_lock.write_text(pinned("dev.lock", *EXTRAS))
+    platforms = [f"--platform=manylinux_2_{glibc}_{MACHINE}" for glibc in (34, 28, 27, 17)]
+    run_logged(
+        folder, sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
+        "--require-hashes", f"--python-version={PYTHON}", "--implementation=cp",
+        f"--abi=cp{PYTHON.replace('.', '')}", "--abi=abi3", "--abi=none", *platforms,
+        f"--platform=manylinux2014_{MACHINE}", "--platform=any", "--dest", str(wheels),
+        "-r", str(run_lock), "-r", str(extras_lock),
+    )  # fmt: skip
+    for wheel in kernel.glob("lgpio-*.whl"):
+        shutil.copy(wheel, wheels)
+    source_tar = folder / "source.tar"
+    run_logged(
+        folder, "tar", "-C", str(ROOT), "-cf", str(source_tar), *(str(path.relative_to(ROOT)) for path in sources)
+    )
+    run_logged(
+        folder, "tar", "-C", str(folder), "--transform=s,^,requirements/,", "-rf", str(source_tar), "extras.lock",
+    )  # fmt: skip
+    run_logged(
+        folder, *_as_root(), "bash", str(HERE / "image/device.sh"), str(root / "root.tar"), str(kernel / "modules.tar"),
+        str(source_tar), str(wheels), str(HERE / "guest"), str(folder / "tree"), str(folder / "root.ext4"),
+        str(DEVICE_BYTES // 1024) + "K",
+    )  # fmt: skip
+    shutil.rmtree(wheels)
+
+
+def _mmdebstrap(folder: Path, packages: tuple[str, ...], *arguments: str) -> None:
+    run_logged(
+        folder, *_as_root(), "mmdebstrap", "--variant=minbase", *(f"--aptopt={option}" for option in APT_OPTIONS),
+        f"--include={','.join(packages)}", *arguments,
+    )  # fmt: skip
+
+
+def layer_key(*inputs: object) -> str:
+    """A short hash of values, and of names and contents of files."""
+    digest = hashlib.sha256()
+    for value in inputs:
+        if isinstance(value, Path):
+            digest.update(f"{value.relative_to(ROOT)} {hashlib.sha256(value.read_bytes()).hexdigest()}\n".encode())
+        else:
+            digest.update(f"{value!r}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def layer(name: str, key: str, make: Callable[[Path], None]) -> Path:
+    """The folder of a layer, made unless it is there whole; older ones of its name go. Raises what `make` raises."""
+    folder = FOLDER / name / key
+    if folder.exists():
+        return folder
+    with step(f"Making the rig's {name}"):
+        # Made under another name: a folder that has the right one is whole.
+        making = FOLDER / name / f"{key}.making"
+        shutil.rmtree(FOLDER / name, ignore_errors=True)
+        making.mkdir(parents=True)
+        make(making)
+        making.rename(folder)
+    return folder
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """Say that something that takes time begins, and how long it took."""
+    started_s = time.monotonic()
+    print(f"{what} …", end="", flush=True)  # noqa: T201
+    try:
+        yield
+    except BaseException:
+        print(" failed", flush=True)  # noqa: T201
+        raise
+    print(f" {time.monotonic() - started_s:.0f} s", flush=True)  # noqa: T201
+
+
+def run_logged(folder: Path, *command: str) -> None:
+    """Run a program; what it says goes to the folder's log. Raises BuildError with the end of that."""
+    log = folder / "log"
+    with log.open("ab") as output:
+        done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
+    if done.returncode != 0:
+        kept = FOLDER / "failed.log"
+        shutil.copy(log, kept)
+        last = "\n".join(kept.read_text(errors="replace").splitlines()[-25:])
+        raise BuildError(f"{command[0]} failed with exit code {done.returncode}; all it said is in {kept}:\n{last}")
+
+
+def _as_root() -> list[str]:
+    return [] if os.geteuid() == 0 else ["sudo"]
+
+
+def _require_host_packages() -> None:
+    """Install what is missing, as tools/setup.sh does. Raises BuildError where that cannot be."""
+    missing = sorted({package for tool, package in HOST_PACKAGES.items() if _which(tool) is None})
+    if not missing:
+        return
+    if shutil.which("apt-get") is None:
+        raise BuildError(f"The rig needs {', '.join(missing)}. Install them with this machine's package manager.")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with step(f"Installing Debian packages {' '.join(missing)}"):
+        apt = [*_as_root(), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
+        run_logged(FOLDER, *apt, "update")
+        run_logged(FOLDER, *apt, "install", "--yes", "--no-install-recommends", *missing)
+
+
+def _which(tool: str) -> str | None:
+    # mkfs is in a folder that only root has on its path.
+    return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")

@@ -1,0 +1,182 @@
+"""The body camera in the box, as its wearer meets it: a button, a light, a card. And as the bench meets it: a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tests.rig.machine import Machine
+from tests.rig.qemu import RigError
+
+RECORD_PIN = 17
+RED_PIN, GREEN_PIN, BLUE_PIN, BUZZER_PIN, VIBRATION_PIN = 22, 23, 24, 25, 27
+"""As config/bodycam.toml has them when nobody sets anything."""
+
+CHIP_LABEL = "pinctrl-bcm2835"
+CHIP_LINES = 54
+BOARD_REVISION = "a22082"
+"""A Pi 3 Model B: gpiozero must know which board's pins these are."""
+
+HOME = "/var/lib/bodycam"
+VAULT = f"{HOME}/vault"
+CONTROL_SOCKET = "/run/bodycam/control.sock"
+HOLD_MS = 1500
+"""As in guest/bodycam.toml."""
+
+_WATCH_EVERY_MS = 30
+READY_TIMEOUT_S = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A change that was seen, and when by the guest's boot clock."""
+
+    boottime_ns: int
+    value: Any
+
+
+class Camera:
+    """The device on a machine. Nothing of it runs before `start`."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+
+    def __enter__(self) -> Camera:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.machine.__exit__(kind, error, trace)
+
+    def fit_out(self) -> None:
+        """Once after each cold boot: the pins, and what makes the board a Raspberry Pi."""
+        self.machine.run("modprobe -a configfs gpio-sim")
+        self.machine.hand.ask("gpio", lines=CHIP_LINES, label=CHIP_LABEL, idle={str(RECORD_PIN): 1})
+        self.machine.run(
+            "mkdir -p /run/rig; cp /proc/cpuinfo /run/rig/cpuinfo;"
+            rf" printf 'Hardware\t: BCM2835\nRevision\t: {BOARD_REVISION}\n' >>/run/rig/cpuinfo;"
+            " mount --bind /run/rig/cpuinfo /proc/cpuinfo; cp /proc/sys/kernel/random/boot_id /run/rig/boot_id"
+        )
+
+    def be_another_boot(self) -> None:
+        """After a warm start: each is a boot of its own, and must not pass for the one that was saved."""
+        self.machine.run(
+            "cat /proc/sys/kernel/random/uuid >/run/rig/boot_id;"
+            " mount --bind /run/rig/boot_id /proc/sys/kernel/random/boot_id"
+        )
+
+    def insert_card(self) -> None:
+        """Mount the card; the kernel replays its file system's journal. Raises GuestError when it cannot be mounted."""
+        self.machine.run(f"mount {HOME}")
+
+    def start(self) -> None:
+        """Start the daemon, and watch light and status from now on."""
+        self.machine.run(
+            "if systemctl cat bodycam.service >/dev/null 2>&1; then systemctl start --no-block bodycam.service; else"
+            " systemd-run --quiet --unit=bodycam --property=RuntimeDirectory=bodycam --property=TimeoutStopSec=60"
+            " /opt/bodycam/bin/bodycam run --journald; fi"
+        )
+        pins = [RED_PIN, GREEN_PIN, BLUE_PIN, BUZZER_PIN, VIBRATION_PIN]
+        self.machine.hand.ask("watch", pins=pins, socket_path=CONTROL_SOCKET, every_ms=_WATCH_EVERY_MS)
+
+    def stop(self, timeout_s: float = 90) -> None:
+        """SIGTERM, and wait for its end."""
+        self.machine.run("systemctl stop bodycam.service", timeout_s=timeout_s)
+
+    def log(self, lines: int = 40) -> str:
+        """What the daemon said last."""
+        return self.machine.run(f"journalctl -u bodycam.service -o cat --no-pager -n {lines}")
+
+    def double_press(self) -> list[int]:
+        """Press the pin twice. Returns the boot time of each edge: down, up, down, up."""
+        return self._press((0, 0), (120, 1), (150, 0), (120, 1))
+
+    def single_press(self) -> list[int]:
+        """Press the pin once."""
+        return self._press((0, 0), (150, 1))
+
+    def hold(self) -> list[int]:
+        """Hold the pin as long as a stop takes."""
+        return self._press((0, 0), (HOLD_MS + 700, 1))
+
+    def hold_begin(self) -> int:
+        """Begin to hold the pin, and leave it so; the boot time of the edge."""
+        return self._press((0, 0))[0]
+
+    def _press(self, *steps: tuple[int, int]) -> list[int]:
+        answer = self.machine.hand.ask("press", pin=RECORD_PIN, steps=steps)
+        return [int(ns) for ns in answer["boottime_ns"]]
+
+    def status_changes(self) -> list[Seen]:
+        """What `bodycam status` said, each time that it was something else."""
+        return self._told("status", lambda event: event)
+
+    def light_changes(self, pin: int = RED_PIN) -> list[Seen]:
+        """The levels of an LED's line, each time that it was another."""
+        changes: list[Seen] = []
+        for seen in self._told("lines", lambda event: event["levels"][str(pin)]):
+            if not changes or changes[-1].value != seen.value:
+                changes.append(seen)
+        return changes
+
+    def wait_shows(self, indication: str, timeout_s: float = READY_TIMEOUT_S, since: int = 0) -> dict[str, Any]:
+        """The first status after the first `since` changes that shows this. Raises RigError with the log."""
+        return self.wait_status(
+            lambda status: status["shows"] == indication, f"it showed {indication}", timeout_s, since
+        )
+
+    def wait_status(
+        self, is_so: Callable[[dict[str, Any]], bool], what: str, timeout_s: float = 60, since: int = 0
+    ) -> dict[str, Any]:
+        """The first status after the first `since` changes of which `is_so` holds. Raises RigError with the log."""
+
+        def look() -> dict[str, Any] | None:
+            return next((seen.value for seen in self.status_changes()[since:] if is_so(seen.value)), None)
+
+        try:
+            return self.machine.hand.wait(look, what, timeout_s)
+        except RigError as error:
+            raise RigError(f"{error}\n{self.log()}") from error
+
+    def wait_blinking(self, pin: int, on_ms: int, off_ms: int, timeout_s: float = 30) -> int:
+        """Wait until an LED's line blinks in this rhythm; the boot time at which it began. Raises RigError."""
+
+        def look() -> int | None:
+            changes = self.light_changes(pin)
+            for on, off, again in zip(changes, changes[1:], changes[2:], strict=False):
+                lit_ms, dark_ms = (off.boottime_ns - on.boottime_ns) / 1e6, (again.boottime_ns - off.boottime_ns) / 1e6
+                if on.value and abs(lit_ms - on_ms) < 0.3 * on_ms and abs(dark_ms - off_ms) < 0.3 * off_ms:
+                    return on.boottime_ns
+            return None
+
+        try:
+            return self.machine.hand.wait(look, f"pin {pin} blinked {on_ms}/{off_ms} ms", timeout_s)
+        except RigError as error:
+            raise RigError(f"{error}\nThe line was {self.light_changes(pin)[-12:]}\n{self.log()}") from error
+
+    def let_pass(self, seconds: float) -> None:
+        """Let so much time pass, by this machine's clock: here time is real. Raises RigError if the guest dies."""
+        end_s = time.monotonic() + seconds
+        while (left_s := end_s - time.monotonic()) > 0:
+            if not self.machine.alive:
+                raise RigError("The guest ended.")
+            time.sleep(min(left_s, 0.25))
+
+    def verify(self) -> tuple[int, str]:
+        """`bodycam verify` of the vault, in the guest: exit code and what it printed."""
+        reply = self.machine.hand.ask(
+            "run", shell=f"bodycam verify --root {VAULT}/device/root.pem {VAULT}", timeout_s=180
+        )
+        return int(reply["rc"]), str(reply["out"])
+
+    def copy_vault(self, into: Path) -> None:
+        """Copy the vault out, to be looked at here."""
+        self.machine.get_folder(VAULT, into)
+
+    def _told(self, event: str, value: Callable[[dict[str, Any]], Any]) -> list[Seen]:
+        return [Seen(told["boottime_ns"], value(told)) for told in self.machine.events if told["event"] == event]

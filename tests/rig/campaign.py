@@ -1,0 +1,117 @@
+"""Many power cuts, and a table of what they cost: `python -m tests.rig powercut`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from tests.rig.build import FOLDER
+from tests.rig.power_cut import Outcome, Phase, plan, run
+from tests.rig.qemu import RigError
+from tests.rig.warm import Warm
+
+CASES = FOLDER / "powercut"
+"""A folder for each case that did not go well, with card and vault; and outcomes.json."""
+
+
+def campaign(rig: Warm, cuts: int, *, first_seed: int, lie: bool, phase: Phase | None, console: Console) -> bool:
+    """Carry out so many cuts and print the table. True when all that was promised held (with `lie`: was named)."""
+    shutil.rmtree(CASES, ignore_errors=True)
+    CASES.mkdir(parents=True)
+    outcomes: list[Outcome] = []
+    failed: list[str] = []
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("Power cuts", total=cuts)
+        for seed in range(first_seed, first_seed + cuts):
+            folder = CASES / str(seed)
+            try:
+                outcome = run(rig, plan(seed, lie=lie, phase=phase), folder)
+            except RigError as error:
+                # The rig's own failure is no result, and not to be taken for one.
+                failed.append(f"seed {seed}: {error}")
+                (folder / "rig-failed.txt").write_text(str(error))
+                console.print(f"seed {seed}: the rig failed; see {folder}/rig-failed.txt", style="red")
+            else:
+                outcomes.append(outcome)
+                console.print(line(outcome), style="" if outcome.sound or lie else "red")
+                if outcome.sound:
+                    shutil.rmtree(folder)
+            progress.advance(task)
+            (CASES / "outcomes.json").write_text(json.dumps([asdict(each) for each in outcomes], indent=1))
+    console.print(table(outcomes, lie=lie))
+    if failed:
+        console.print(f"{len(failed)} cases are missing from the table because the rig itself failed in them.")
+    held = all(named(outcome) if lie else outcome.sound for outcome in outcomes)
+    return held and bool(outcomes) and not failed
+
+
+def line(outcome: Outcome) -> str:
+    """One case on one line."""
+    what = outcome.plan
+    torn = " torn" if what.rules.tear else ""
+    words = [
+        f"seed {what.seed} {what.phase} +{what.delay_s:.2f} s keep {what.rules.keep}{torn}",
+        f"promised {outcome.promised} found {outcome.found}",
+    ]
+    if outcome.lost_ms is not None:
+        words.append(f"lost {outcome.lost_ms:.0f} ms, {outcome.after_press_ms:.0f} of it after the press")
+    if outcome.after_checkpoint_ms is not None:
+        words.append(f"{outcome.after_checkpoint_ms:.0f} ms after the last checkpoint")
+    words += [f"UNVERIFIABLE {' '.join(outcome.unverifiable)}"] if outcome.unverifiable else []
+    words += [f"NOT OPENING {'; '.join(outcome.not_opening)}"] if outcome.not_opening else []
+    words += [" ".join(sorted(set(outcome.findings)))] if outcome.findings else []
+    return f"{' · '.join(words)} ({outcome.seconds:.0f} s)"
+
+
+def named(outcome: Outcome) -> bool:
+    """Whether what a lying card cost is named by something: verifier, journal or file system."""
+    return outcome.sound or bool(outcome.findings or outcome.unverifiable or outcome.not_opening)
+
+
+def table(outcomes: Sequence[Outcome], *, lie: bool = False) -> Table:
+    """What the cuts cost, a row for each phase."""
+    made = Table(title="Power cuts on a card that lies about flushes" if lie else "Power cuts")
+    made.add_column("cut during")
+    for heading in (
+        "cuts", "video lost p50 ms", "max ms", "of it after the press p50 ms", "max ms", "after checkpoint max ms",
+        "checkpointed lost", "unverifiable", "not opening",
+    ):  # fmt: skip
+        made.add_column(heading, justify="right")
+    for phase in Phase:
+        of_phase = [outcome for outcome in outcomes if outcome.plan.phase is phase]
+        if not of_phase:
+            continue
+        lost = [outcome.lost_ms for outcome in of_phase if outcome.lost_ms is not None]
+        pressed = [outcome.after_press_ms for outcome in of_phase if outcome.after_press_ms is not None]
+        open_ms = [outcome.after_checkpoint_ms for outcome in of_phase if outcome.after_checkpoint_ms is not None]
+        made.add_row(
+            phase.value,
+            str(len(of_phase)),
+            *(_p50_and_max(lost)),
+            *(_p50_and_max(pressed)),
+            f"{max(open_ms):.0f}" if open_ms else "–",
+            str(sum(outcome.promises_broken for outcome in of_phase)),
+            str(sum(bool(outcome.unverifiable) for outcome in of_phase)),
+            str(sum(bool(outcome.not_opening) for outcome in of_phase)),
+        )
+    if lie:
+        broken = [outcome for outcome in outcomes if not outcome.sound]
+        codes = Counter(code for outcome in broken for code in set(outcome.findings))
+        unseen = sum(not named(outcome) for outcome in broken)
+        told = ", ".join(f"{code} {count}x" for code, count in codes.most_common(8)) or "nothing"
+        made.caption = f"{len(broken)} of {len(outcomes)} cuts broke a promise; named by: {told}; by nothing: {unseen}"
+    return made
+
+
+def _p50_and_max(values: Sequence[float]) -> tuple[str, str]:
+    if not values:
+        return "–", "–"
+    return f"{statistics.median(values):.0f}", f"{max(values):.0f}"

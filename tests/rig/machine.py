@@ -1,0 +1,235 @@
+"""A QEMU guest: started, asked, saved to a file and started from it, and killed as a power cut kills."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tests.rig.build import Layers
+from tests.rig.qemu import GuestError, Hand, Monitor, RigError, connected
+
+MEMORY_MB = 768
+CPUS = 2
+BOOT_TIMEOUT_S = 240.0
+"""A cold boot takes 20 to 70 s on two busy cores without KVM."""
+
+# Not `max`: it emulates AVX, which makes x264 three times slower.
+HARDWARE = (
+    "-accel", "tcg,thread=multi,tb-size=256", "-machine", "q35", "-cpu", "Nehalem", "-smp", str(CPUS),
+    "-m", str(MEMORY_MB), "-display", "none", "-nodefaults", "-no-reboot",
+)  # fmt: skip
+COMMAND_LINE = "console=ttyS0 loglevel=4 panic=-1 mitigations=off nokaslr systemd.show_status=0"
+
+
+class Machine:
+    """A running guest. A context manager: whatever happens in it, no QEMU and no file of it stays behind.
+
+    Parameters:
+        root: QEMU's -drive text for /dev/vda, the device's root file system.
+        card: the same for /dev/vdb, the flash that evidence lies on.
+        state: a file from `save`, to go on from there; the root must be the one of that moment.
+        terminal: the guest's console is this process's terminal.
+    """
+
+    def __init__(
+        self, layers: Layers, *, root: str, card: str, state: Path | None = None, terminal: bool = False
+    ) -> None:
+        """Returns when the guest answers. Raises RigError, with the console's last lines, when it does not."""
+        self.folder = Path(tempfile.mkdtemp(prefix="rig-"))
+        self.console = self.folder / "console.log"
+        self._said = self.folder / "qemu.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._hand: Hand | None = None
+        self._monitor: Monitor | None = None
+        self._offset_ns: int | None = None
+        try:
+            self._start(layers, root, card, state, terminal)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _start(self, layers: Layers, root: str, card: str, state: Path | None, terminal: bool) -> None:
+        console = "stdio,signal=off" if terminal else f"file,path={self.console}"
+        command = [
+            # QEMU must not outlive who started it, however that ends.
+            "setpriv", "--pdeathsig", "KILL",
+            "qemu-system-x86_64", *HARDWARE,
+            "-kernel", str(layers.vmlinuz), "-initrd", str(layers.initrd), "-append", COMMAND_LINE,
+            "-chardev", f"{console},id=console", "-serial", "chardev:console",
+            # The microcontroller's line: whoever connects here is it.
+            "-chardev", f"socket,id=bridge,path={self.bridge},server=on,wait=off", "-serial", "chardev:bridge",
+            "-drive", f"{root},if=none,id=root", "-device", "virtio-blk-pci,drive=root",
+            "-drive", f"{card},if=none,id=card", "-device", "virtio-blk-pci,drive=card",
+            "-device", "virtio-serial-pci",
+            "-chardev", f"socket,id=hand,path={self.folder}/hand,server=on,wait=off",
+            "-device", "virtserialport,chardev=hand,name=org.bodycam.rig",
+            "-device", "virtio-rng-pci",
+            "-qmp", f"unix:{self.folder}/monitor,server=on,wait=off",
+        ]  # fmt: skip
+        if state is not None:
+            command += ["-incoming", f"exec:zstd -qdc {state}"]
+        deadline_s = time.monotonic() + BOOT_TIMEOUT_S
+        with self._said.open("wb") as said:
+            self._process = subprocess.Popen(
+                command,
+                stdin=None if terminal else subprocess.DEVNULL,
+                stdout=None if terminal else said,
+                stderr=said,
+            )
+        try:
+            self._hand = Hand(connected(self.folder / "hand", deadline_s, lambda: self.alive))
+            self._monitor = Monitor(connected(self.folder / "monitor", deadline_s, lambda: self.alive))
+            if state is None:
+                self._hand.wait(
+                    lambda: True if self.events and self.events[0]["event"] == "hello" else None,
+                    "the guest to boot",
+                    BOOT_TIMEOUT_S,
+                )
+            else:
+                self._arrive(deadline_s)
+        except RigError as error:
+            raise RigError(f"{error}\n{self.last_words()}") from error
+
+    def _arrive(self, deadline_s: float) -> None:
+        assert self._monitor is not None
+        while self._monitor.execute("query-status")["status"] == "inmigrate":
+            if time.monotonic() > deadline_s:
+                raise RigError("The saved state does not load.")
+            time.sleep(0.02)
+        # It was saved stopped, so it arrives stopped, with the time of then.
+        self._monitor.execute("cont")
+        self.run(f"date -s @{time.time():.3f} >/dev/null")
+
+    @property
+    def bridge(self) -> Path:
+        """The socket that is the other end of the guest's /dev/ttyS1."""
+        return self.folder / "bridge"
+
+    @property
+    def hand(self) -> Hand:
+        """The rig-agent in the guest."""
+        assert self._hand is not None
+        return self._hand
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What the guest told unasked."""
+        return self.hand.events
+
+    @property
+    def pid(self) -> int:
+        """QEMU's."""
+        assert self._process is not None
+        return self._process.pid
+
+    def run(self, shell: str, timeout_s: float = 120) -> str:
+        """What a shell command in the guest prints. Raises GuestError when it fails."""
+        reply = self.hand.ask("run", shell=shell, timeout_s=timeout_s)
+        if reply["rc"] != 0:
+            raise GuestError(f"In the guest `{shell}` ended with {reply['rc']}:\n{reply['out']}")
+        return str(reply["out"])
+
+    def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
+        """Write a small file in the guest."""
+        self.hand.ask("put", path=path, data=base64.b64encode(data).decode(), mode=mode)
+
+    def get(self, path: str) -> bytes:
+        """Read a file of the guest."""
+        data = bytearray()
+        while chunk := base64.b64decode(self.hand.ask("get", path=path, offset=len(data))["data"]):
+            data += chunk
+        return bytes(data)
+
+    def get_folder(self, path: str, into: Path) -> None:
+        """Copy a folder of the guest, with its contents, to `into`, which is made."""
+        self.run(f"tar -C {path} -cf /run/rig-folder.tar .")
+        into.mkdir(parents=True)
+        subprocess.run(["tar", "-C", str(into), "-xf", "-"], input=self.get("/run/rig-folder.tar"), check=True)
+        self.run("rm /run/rig-folder.tar")
+
+    def boottime_ns(self, monotonic_ns: int) -> int:
+        """The guest's CLOCK_BOOTTIME at a moment of this machine's monotonic clock, to a few milliseconds."""
+        if self._offset_ns is None:
+            self.compare_clocks()
+        assert self._offset_ns is not None
+        return monotonic_ns + self._offset_ns
+
+    def compare_clocks(self, times: int = 5) -> int:
+        """Ask for the guest's time; the quickest answer counts. Returns how far off it can be, in ns."""
+        best_ns = 1 << 62
+        for _ in range(times):
+            before_ns = time.monotonic_ns()
+            told_ns = self.hand.ask("now")["boottime_ns"]
+            after_ns = time.monotonic_ns()
+            if after_ns - before_ns < best_ns:
+                best_ns = after_ns - before_ns
+                self._offset_ns = told_ns - (before_ns + after_ns) // 2
+        return best_ns // 2
+
+    def save(self, path: Path, timeout_s: float = 120) -> None:
+        """Write memory and devices to a file and end. The root as it is now belongs to it. Raises RigError."""
+        assert self._monitor is not None
+        assert self._process is not None
+        self.run("sync")
+        self._monitor.execute("stop")
+        self._monitor.execute("migrate", uri=f"exec:zstd -q -1 -T0 -f -o {path}")
+        deadline_s = time.monotonic() + timeout_s
+        while (status := self._monitor.execute("query-migrate").get("status")) != "completed":
+            if status == "failed" or time.monotonic() > deadline_s:
+                raise RigError(f"The guest's state could not be saved ({status}).\n{self.last_words()}")
+            time.sleep(0.1)
+        self._monitor.execute("quit")
+        self._process.wait(timeout=30)
+        self.kill()
+
+    def power_off(self, timeout_s: float = 90) -> None:
+        """An orderly end. Raises RigError when the guest does not come to it."""
+        assert self._process is not None
+        self.run("systemctl poweroff --no-block")
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise RigError(f"The guest does not power off.\n{self.last_words()}") from error
+        finally:
+            self.kill()
+
+    def wait(self) -> None:
+        """Until the guest ends by itself."""
+        assert self._process is not None
+        self._process.wait()
+
+    def kill(self) -> None:
+        """End it at once and remove its files. A power cut only together with a lossy disk's `cut` before."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        for line in (self._hand, self._monitor):
+            if line is not None:
+                line.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def last_words(self, lines: int = 25) -> str:
+        """The end of what QEMU and the guest's console said."""
+        texts = [path.read_text(errors="replace") for path in (self._said, self.console) if path.exists()]
+        return "\n".join("\n".join(text.splitlines()[-lines:]) for text in texts)
+
+    @property
+    def alive(self) -> bool:
+        """Whether QEMU runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            error.add_note(self.last_words())
+        self.kill()
