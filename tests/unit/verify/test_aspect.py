@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from agent.clock import NS_PER_S, SimulatedClock
 from agent.verify.aspect import Aspect, Standing, aspect_of, judge
 from agent.verify.finding import Code, Findings, Severity
+from agent.verify.interval import Anchor, Interval
 from agent.verify.kit_files import verify_script
 from agent.verify.report import Report
 from agent.verify.verify import verify_path
-from tests.support.identity import make_identity
+from tests.support.identity import BENCH_IDENTITY, make_identity
+from tests.support.stamping import stamp
+from tests.support.time_authority import NOW, time_authority
 from tests.support.vault_builder import VaultBuilder
 from tests.unit.verify.tampering import check, edit_lines, flip
 
@@ -92,6 +96,49 @@ def test_a_clock_that_was_wrong_limits_time(vault: VaultBuilder) -> None:
     vault.clock.step_wall_ns(-20 * 365 * 86_400 * 10**9)
     recording_id = vault.record()
     assert verdicts(check(vault), recording_id) == ALL_GOOD | {"time": "limited"}
+
+
+def test_timestamps_answer_when(tmp_path: Path) -> None:
+    """Between two that are believed it holds; believed on one side it is limited; unchecked it stays open."""
+    vault = VaultBuilder(tmp_path / "vault", clock=SimulatedClock(utc_ns=int(NOW.timestamp()) * NS_PER_S))
+    unbounded = vault.record(1)
+    stamp(vault)
+    between = vault.record(1)
+    stamp(vault)
+    after = vault.record(1)
+    stamp(vault, time_authority("Other TSA"))
+    vault.shut_down()
+    known = (time_authority().root,)
+    for trusted, expected in (
+        (known, {unbounded: "limited", between: "holds", after: "limited"}),
+        ((time_authority("Nobody").root,), {unbounded: "limited", between: "limited", after: "limited"}),
+        (None, {unbounded: "open", between: "open", after: "open"}),
+    ):
+        report = verify_path(vault.root, roots=[BENCH_IDENTITY.root], tsa_roots=trusted)
+        for recording_id, standing in expected.items():
+            assert verdicts(report, recording_id) == ALL_GOOD | {"time": standing}, (trusted, recording_id)
+    report = verify_path(vault.root, roots=[BENCH_IDENTITY.root], tsa_roots=known)
+    (time,) = (v for v in report.recordings[1].aspects if v.aspect is Aspect.TIME)
+    assert re.fullmatch(r"Timestamps prove that it was written not before .+ and it existed by .+\.", time.reason)
+
+
+def test_bounds_without_a_finding_are_weighed() -> None:
+    """The interval alone: both sides hold, one side is limited, none is the camera's claim."""
+    begun = Anchor(1, 1, NOW, "CN=TSA", 1, 2, "boot", 1, 2)
+    for before, after, checked, expected in (
+        (begun, begun, True, Standing.HOLDS),
+        (begun, None, True, Standing.LIMITED),
+        (None, begun, True, Standing.LIMITED),
+        (begun, begun, False, Standing.OPEN),
+        (None, None, True, Standing.OPEN),
+    ):
+        time = Interval(before, after, checked, None, "ntp", 10)
+        judged = judge((), root_given=True, signed=True, clock="ntp", holds_completely="", time=time)
+        (found,) = (verdict for verdict in judged if verdict.aspect is Aspect.TIME)
+        assert found.standing is expected
+        assert ("not before" in found.reason) == (before is not None)
+        assert ("existed by" in found.reason) == (after is not None)
+        assert ("--tsa-root" in found.reason) == (expected is Standing.OPEN and before is not None)
 
 
 def test_nothing_signed_is_no_integrity() -> None:
