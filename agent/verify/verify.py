@@ -267,6 +267,17 @@ class _Verification:
             )
 
     def _check_coverage(self) -> None:
+        for recording in self._recordings.values():
+            own = (recording.first_ordinal or 0, recording.last_ordinal)
+            if any(begin <= own[1] and own[0] <= end for begin, end in self._signatures.late):
+                self._findings.warn(
+                    Code.SIGNATURE_LATE,
+                    recording.recording_id,
+                    "Records of it, or between them, still had no signature when the camera was started again. What "
+                    "they say is what the camera found on its card then, which somebody who had the card may have put "
+                    "there. Ask whether the camera's signer failed at that time, and who had it.",
+                    recording_id=recording.recording_id,
+                )
         start = self._signatures.uncovered_from
         if start is None:
             return
