@@ -7,8 +7,9 @@ SEED ?= 1
 # The shell has a SECONDS of its own, which counts; only make may expand this one.
 SECONDS ?=
 unexport SECONDS
+export DESTDIR PREFIX EXTRAS
 
-.PHONY: help demo test fuzz lint benchmark rig test-rig rig-shell powercut shell setup lock clean distclean
+.PHONY: help demo test fuzz lint benchmark rig test-rig rig-shell powercut shell setup lock install uninstall clean distclean
 
 help:       ## This list
 	@sed -n 's/^\([a-z-]*\): *## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r target line; do \
@@ -62,6 +63,12 @@ setup:      ## Only the set-up [PYTHON=/path/to/python3.13]
 
 lock:       ## Resolve the pinned Python packages again [UPGRADE=1]
 	@tools/lock.sh
+
+install:    ## Install on this machine, as root, or into DESTDIR=FOLDER [PREFIX=/opt/bodycam] [EXTRAS="encryption pkcs11"]
+	@tools/install.sh install
+
+uninstall:  ## Take it away again, but never vault, key or configuration [DESTDIR=] [PREFIX=]
+	@tools/install.sh uninstall
 
 clean:      ## Remove what running and testing left behind
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .lgd-nfy*

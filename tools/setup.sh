@@ -42,6 +42,8 @@ missing_debian_packages() {
     done
     command -v softhsm2-util >/dev/null || echo softhsm2
     command -v busybox >/dev/null || echo busybox
+    # systemd-analyze reads the service units; nothing of it has to run.
+    command -v systemd-analyze >/dev/null || echo systemd
     [[ -n ${environment_stands:-} ]] && return
     if ! command -v "$python" >/dev/null; then
         [[ -n ${PYTHON:-} ]] || printf '%s\n' python3 python3-venv

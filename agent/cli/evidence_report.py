@@ -12,7 +12,7 @@ from rich.text import Text
 from agent.media.units import VIDEO_TIMESCALE_90K
 from agent.verify.aspect import Aspect, AspectVerdict, Standing
 from agent.verify.conclusion import conclude
-from agent.verify.finding import Finding, Severity
+from agent.verify.finding import Code, Finding, Severity
 from agent.verify.folding import causes
 from agent.verify.interval import Interval, utc_text
 from agent.verify.report import RecordingReport, Report, Verdict
@@ -30,12 +30,16 @@ _VERDICTS = {
     Verdict.SO_FAR: ("VERIFIED SO FAR", "bold yellow"),
     Verdict.FAILED: ("FAILED", "bold red"),
 }
+_NOT_VERIFIED = ("NOT VERIFIED", "bold yellow")
+"""Of a folder that the journal does not know yet."""
 _STANDINGS = {
     Standing.HOLDS: "green",
     Standing.LIMITED: "yellow",
     Standing.OPEN: "yellow",
     Standing.FAILS: "bold red",
 }
+_ROUTINE = frozenset({Code.VIDEO_SIGNED, Code.NOT_DECRYPTED})
+"""Notes that differ from recording to recording in a number, and that nobody has to act on."""
 _ASPECT_COLUMNS = 23
 """`COMPLETENESS  limited  `."""
 
@@ -109,6 +113,9 @@ class _Printer:
             if root is not None:
                 self._followers_of.setdefault(id(report.findings[root]), []).append(finding)
         self._told_once = set() if everything else _told_alike(report)
+        self._findings_of: dict[str | None, list[Finding]] = {}
+        for finding in report.findings:
+            self._findings_of.setdefault(finding.recording_id, []).append(finding)
 
     def _line(self, text: str | Text = "") -> None:
         self._lines.line(text)
@@ -140,27 +147,23 @@ class _Printer:
                 "hash of the last:",
             )
             self._hash(report.head_sha256 or "")
-        self._findings(report.findings_of(None), ())
+        self._findings(self._findings_of.get(None, []), ())
         self._alike()
-        sound: dict[tuple[Standing, ...], int] = {}
+        told_whole: dict[tuple[Standing, ...], int] = {}
         for recording in report.recordings:
             standings = tuple(verdict.standing for verdict in recording.aspects)
-            if recording.verdict is Verdict.VERIFIED and not self._own_findings(recording):
-                sound[standings] = sound.get(standings, 0) + 1
-            else:
-                sound.setdefault(standings, 0)
-                self._recording(recording)
-                continue
-            if sound[standings] > MAX_ALIKE and not self._everything:
+            sound = recording.verdict is Verdict.VERIFIED and not self._own_findings(recording)
+            if sound and told_whole.get(standings, 0) >= MAX_ALIKE and not self._everything:
                 self._briefly(recording)
-            else:
-                self._recording(recording)
+                continue
+            self._recording(recording)
+            told_whole[standings] = told_whole.get(standings, 0) + sound
         told = {recording.recording_id for recording in report.recordings}
-        for strange in sorted(
-            {f.recording_id for f in report.findings if f.recording_id not in told} - {None}, key=str
-        ):
-            self._headline(Verdict.FAILED, str(strange))
-            self._findings(report.findings_of(strange), ())
+        for strange in sorted(self._findings_of.keys() - told - {None}, key=str):
+            findings = self._findings_of[strange]
+            failed = any(finding.severity is Severity.FAIL for finding in findings)
+            self._headline(*(_VERDICTS[Verdict.FAILED] if failed else _NOT_VERIFIED), str(strange))
+            self._findings(findings, ())
         self._conclusion()
         return " ".join(self._lines.said)
 
@@ -171,8 +174,7 @@ class _Printer:
         if digits[half:]:
             self._line(f"{'':23}{digits[half:]}")
 
-    def _headline(self, verdict: Verdict, recording_id: str) -> None:
-        word, style = _VERDICTS[verdict]
+    def _headline(self, word: str, style: str, recording_id: str) -> None:
         self._line()
         line = Text(f"{word}  {printable(recording_id)}")
         line.stylize(style, 0, len(word))
@@ -180,11 +182,12 @@ class _Printer:
 
     def _own_findings(self, recording: RecordingReport) -> bool:
         """Whether anything is said of it that is not said alike of others."""
-        return any(_alike_key(f) not in self._told_once for f in self._report.findings_of(recording.recording_id))
+        found = self._findings_of.get(recording.recording_id, [])
+        return any(f.code not in _ROUTINE and _alike_key(f) not in self._told_once for f in found)
 
     def _briefly(self, recording: RecordingReport) -> None:
         """One of many that are as sound as those before it."""
-        self._headline(recording.verdict, recording.recording_id)
+        self._headline(*_VERDICTS[recording.verdict], recording.recording_id)
         length = media_place(recording.duration_ms * VIDEO_TIMESCALE_90K // 1000)
         begins = f", begins {_time(recording.start_utc)} as the camera says" if recording.start_utc else ""
         standings = ", ".join(f"{verdict.aspect.value} {verdict.standing.value}" for verdict in recording.aspects)
@@ -192,7 +195,7 @@ class _Printer:
         self._wrapped("", text, indent=2)
 
     def _recording(self, recording: RecordingReport) -> None:
-        self._headline(recording.verdict, recording.recording_id)
+        self._headline(*_VERDICTS[recording.verdict], recording.recording_id)
         length = media_place(recording.duration_ms * VIDEO_TIMESCALE_90K // 1000)
         self._field(
             "Length",
@@ -223,7 +226,7 @@ class _Printer:
             told = any(v.aspect is Aspect.TIME and v.standing is not Standing.OPEN and not v.because
                        for v in recording.aspects)  # fmt: skip
             self._field("Timestamps", _trusted_time(recording.time, bounds=not told))
-        self._findings(self._report.findings_of(recording.recording_id), recording.aspects)
+        self._findings(self._findings_of.get(recording.recording_id, []), recording.aspects)
 
     def _aspect(self, verdict: AspectVerdict) -> None:
         lead = f"{verdict.aspect.value.upper():<12}  {verdict.standing.value:<7}  "

@@ -14,6 +14,7 @@ from agent.clock import Clock, SystemClock
 from agent.control.server import ControlServer
 from agent.controller.events import ButtonEdge, InputActivated, TerminationAsked
 from agent.daemon.capture import CaptureThread
+from agent.daemon.control_users import allowed_uids
 from agent.daemon.daemon import Daemon
 from agent.daemon.doctor_results import DoctorResults
 from agent.daemon.health import HealthBoard
@@ -29,7 +30,7 @@ from agent.daemon.watched_camera import watched_camera, watched_microphone, watc
 from agent.daemon.watched_storage import WatchedFilesystem, WatchedOpening
 from agent.errors import BodycamError, ControlError, PanelError
 from agent.panel.button import ButtonInput, open_trigger_inputs
-from agent.panel.fault_light import release_fault_light
+from agent.panel.fault_light import PanelLock
 from agent.panel.panel import Panel
 from agent.panel.pin_socket import PinSocketServer
 from agent.panel.pins import open_pin_factory
@@ -61,7 +62,8 @@ class _Run:
         self._filesystem = PosixFilesystem()
         if self._layout.root.is_dir():
             VaultLock(self._layout.root).release()  # said before another run's pins and camera are in anybody's way
-        release_fault_light(clock)
+        if settings.gpio.factory == "lgpio":
+            stack.callback(PanelLock(clock).close)
         factory = open_pin_factory(settings.gpio, settings.profile)
         stack.callback(factory.close)
         self._panel = stack.enter_context(Panel(settings.gpio, settings.panel, factory, clock))
@@ -117,7 +119,7 @@ class _Run:
         self._control = ControlServer(
             settings.vault.socket_path,
             handlers,
-            allowed_uids=settings.vault.socket_uids,
+            allowed_uids=allowed_uids(settings.vault),
             owner_commands=frozenset({"self-test"}),  # what offload says of the camera must not become evidence of it
         )
         stack.callback(self._control.close)

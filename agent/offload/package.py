@@ -25,6 +25,7 @@ from agent.verify.evidence import (
     SUPPORT_TEXT_NAME,
     VERIFY_NAME,
     Evidence,
+    device_name,
 )  # fmt: skip
 from agent.verify.evidence_file import JOURNAL_NAME, names_in, open_plain
 from agent.verify.index import IndexedRecording, vouched_chunks
@@ -34,7 +35,6 @@ from agent.verify.segments import CHUNK_BYTES
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_DETOUR_BYTES = 64 << 20
 """An extract reaches at most so far back to a timestamp in front of its run, and so far on to one behind its end."""
-_DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class EvidencePackage:
@@ -91,8 +91,7 @@ class EvidencePackage:
 
     @property
     def _device_name(self) -> str:
-        device_id = self.recording.device_id
-        return device_id if _DEVICE_ID.fullmatch(device_id) else "unnamed-camera"
+        return device_name(self.recording.device_id)
 
     @property
     def folder(self) -> str:

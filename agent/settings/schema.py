@@ -61,6 +61,13 @@ class VaultSettings:
     path: Path = Path("/var/lib/bodycam/vault")
     key_path: Path = Path("/var/lib/bodycam/key/device.key")
     socket_path: Path = Path("/run/bodycam/control.sock")
+    socket_users: tuple[str, ...] = field(
+        default=("bodycam-offload",),
+        metadata={
+            "pattern": r"[a-z_][a-z0-9_-]{0,31}",
+            "pattern_text": "names of users as they stand in /etc/passwd",
+        },
+    )
     socket_uids: tuple[int, ...] = each_bounded(0, 4_294_967_294)
     receipt_queue_path: Path = Path("/var/lib/bodycam/receipts")
     segment_s: int = bounded(10, 1, 60)

@@ -9,6 +9,7 @@ from cryptography import x509
 from agent.errors import DeviceKeyError
 from agent.settings.schema import Settings
 from agent.trust.certificates import public_key_der
+from agent.trust.credentials import DEVICE_KEY, TOKEN_PIN, credential
 from agent.trust.keystore import FileKeys, KeyStore, TokenKeys
 from agent.trust.pkcs11 import Pkcs11Signer
 from agent.trust.signer import Signer
@@ -20,11 +21,12 @@ class KeyCustody:
     """Signers and key store of one configuration. A token is shared by all of them, and reached for only when used."""
 
     def __init__(self, settings: Settings) -> None:
-        self._key_path = settings.vault.key_path
+        self._key_path = credential(DEVICE_KEY, settings.vault.key_path)
         self._token: Token | None = None
         if settings.key.backend == "pkcs11":
             key = settings.key
-            self._token = Token(TokenAddress(Path(key.module_path), key.token, key.label, Path(key.pin_path)))
+            pin_path = credential(TOKEN_PIN, Path(key.pin_path))
+            self._token = Token(TokenAddress(Path(key.module_path), key.token, key.label, pin_path))
 
     @property
     def keys(self) -> KeyStore:

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from agent.errors import DeviceKeyError
-from agent.trust.software import PRIVATE_MODES
+from agent.trust.software import is_private
 
 MAX_PIN_FILE_BYTES = 1024
 
@@ -28,7 +28,7 @@ def read_pin(path: Path) -> str:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise DeviceKeyError(f"{path} is not a regular file; set key.pin_path to the file with the token's PIN.")
-        if not _is_private(status):
+        if not is_private(status):
             raise DeviceKeyError(
                 f"The file with the token's PIN {path} has mode {stat.S_IMODE(status.st_mode):04o} and must be for its "
                 f"owner alone; run `chmod 0600 {path}`. If others may have read it, change the PIN."
@@ -46,9 +46,3 @@ def read_pin(path: Path) -> str:
         # A PIN that is not the token's costs one of the few tries before the token locks itself.
         raise DeviceKeyError(f"{path} must hold the token's PIN in one line of UTF-8 and nothing else.")
     return pin
-
-
-def _is_private(status: os.stat_result) -> bool:
-    mode = stat.S_IMODE(status.st_mode)
-    # systemd gives a service its credential by an ACL entry on a file of root's; the mask then shows as group bits.
-    return mode in PRIVATE_MODES or (mode == 0o440 and status.st_uid == status.st_gid == 0)

@@ -41,10 +41,9 @@ def load_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise DeviceKeyError(f"{path} is not a regular file; set vault.key_path to the file with the device key.")
-        mode = stat.S_IMODE(status.st_mode)
-        if mode not in PRIVATE_MODES:
+        if not is_private(status):
             raise DeviceKeyError(
-                f"The device key {path} has mode {mode:04o} and must be for its owner alone; "
+                f"The device key {path} has mode {stat.S_IMODE(status.st_mode):04o} and must be for its owner alone; "
                 f"run `chmod 0600 {path}`. If others may have read it, enrol the camera with a new key."
             )
         pem = os.read(descriptor, MAX_KEY_FILE_BYTES)
@@ -65,6 +64,13 @@ def load_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
             "move it away and run `bodycam enroll --csr FILE` (or --bench)."
         )
     return key
+
+
+def is_private(status: os.stat_result) -> bool:
+    """Whether a secret's file is for its owner alone."""
+    mode = stat.S_IMODE(status.st_mode)
+    # systemd gives a service its credential by an ACL entry on a file of root's; the mask then shows as group bits.
+    return mode in PRIVATE_MODES or (mode == 0o440 and status.st_uid == status.st_gid == 0)
 
 
 def key_paths(path: Path) -> tuple[Path, Path]:

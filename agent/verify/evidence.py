@@ -23,22 +23,29 @@ PACKAGE_FILES = (
 )  # fmt: skip
 """What every package has beside media, certificates, journal and SHA256SUMS."""
 _PACKAGE_TEXT = re.compile(
-    rb"Evidence-Package: ([0-9]{1,9})\nDevice: [A-Za-z0-9][A-Za-z0-9._-]{0,63}\nRecording: ([0-9a-f-]{36})\n"
+    rb"Evidence-Package: ([0-9]{1,9})\nDevice: ([A-Za-z0-9][A-Za-z0-9._-]{0,63})\nRecording: ([0-9a-f-]{36})\n"
 )
 _MAX_PACKAGE_TEXT_BYTES = 300
+_DEVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def device_name(device_id: str) -> str:
+    """What a package calls a camera: its id where that can be a folder's name."""
+    return device_id if _DEVICE_NAME.fullmatch(device_id) else "unnamed-camera"
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Where things lie. packaged_id: the recording that a package says it holds; None for a vault, or if it does not.
 
-    package_version: of the package's format, None when it does not say.
+    package_version: of the package's format; packaged_device: the camera that it says it is of; None when it does not.
     """
 
     root: Path
     is_package: bool
     packaged_id: str | None = None
     package_version: int | None = None
+    packaged_device: str | None = None
 
     @property
     def journal(self) -> Path:
@@ -89,8 +96,8 @@ def locate(path: Path) -> Evidence:
     if (path / "recordings").is_dir() or ((path / "journal").is_dir() and not is_package(path)):
         return Evidence(path, is_package=False)
     if is_package(path):
-        version, packaged_id = _package_text(path)
-        return Evidence(path, is_package=True, packaged_id=packaged_id, package_version=version)
+        version, device, packaged_id = _package_text(path)
+        return Evidence(path, True, packaged_id, version, device)
     if path.parent.name == "recordings":
         raise EvidenceNotFound(
             f"{path} is one recording inside a vault, which only the vault's journal vouches for; name the vault: "
@@ -102,13 +109,13 @@ def locate(path: Path) -> Evidence:
     )
 
 
-def _package_text(path: Path) -> tuple[int | None, str | None]:
-    """Version and recording as PACKAGE.txt says. Only a claim: the files must then be that recording's."""
+def _package_text(path: Path) -> tuple[int | None, str | None, str | None]:
+    """Version, camera and recording as PACKAGE.txt says. Only a claim: the files must then be that recording's."""
     try:
         match = _PACKAGE_TEXT.fullmatch(read_plain(path / PACKAGE_NAME, _MAX_PACKAGE_TEXT_BYTES))
     except OSError:
-        return None, None
+        return None, None, None
     if match is None:
-        return None, None
-    recording_id = match[2].decode()
-    return int(match[1]), recording_id if RECORDING_ID.fullmatch(recording_id) else None
+        return None, None, None
+    recording_id = match[3].decode()
+    return int(match[1]), match[2].decode(), recording_id if RECORDING_ID.fullmatch(recording_id) else None

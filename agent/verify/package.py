@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.vault.layout import CHAIN_NAME
 from agent.verify.evidence import PACKAGE_FILES, SCRIPT_NAME, SUMS_NAME, Evidence
-from agent.verify.evidence_file import open_plain, read_plain
+from agent.verify.evidence_file import JOURNAL_NAME, open_plain, read_plain
 from agent.verify.finding import Code, Findings
 from agent.verify.kit_files import verify_script
 from agent.verify.segments import CHUNK_BYTES, FileSum
@@ -20,6 +20,7 @@ MAX_SUMS_BYTES = 16 << 20
 MAX_SCRIPT_BYTES = 1 << 20
 _SUM_LINE = re.compile(rb"([0-9a-f]{64})  ([A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)?)\n")
 _STUB = re.compile(r"\..+\.part")
+_KNOWN_NAMES = {"journal": JOURNAL_NAME, "device": re.compile(r"chain(-[0-9a-f]{64})?\.pem|root\.pem")}
 
 
 def check_parts(evidence: Evidence, findings: Findings) -> None:
@@ -98,12 +99,19 @@ def _read_sums(path: Path, findings: Findings) -> dict[str, str] | None:
 
 
 def _files(root: Path, findings: Findings) -> Iterator[str]:
+    """All files, links to folders left out; reports folders, and names in folders, that no package has."""
     for folder, folders, names in os.walk(root, followlinks=False):
         inner = Path(folder).relative_to(root)
-        if len(inner.parts) >= 1:
-            for name in folders:
+        for name in folders:
+            # Of what lies beside the media the rest is said where the recording's own files are compared.
+            if inner.parts or name.startswith("."):
                 findings.fail(Code.FILE_UNKNOWN, str(inner / name), f"{inner / name} is a folder that no package has.")
+        if inner.parts:
             folders.clear()
+        known = _KNOWN_NAMES.get(str(inner))
+        for name in names:
+            if known is not None and not known.fullmatch(name) and not _STUB.fullmatch(name):
+                findings.fail(Code.FILE_UNKNOWN, str(inner / name), f"{inner / name} is a file that no package has.")
         yield from (str(inner / name) for name in names)
 
 

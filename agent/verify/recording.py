@@ -76,6 +76,7 @@ class RecordingCheck:
         self.fragments = 0
         """Number of the last one that a checkpoint vouches for."""
         self._gap_before_next = False
+        self._sealed_at_start = False
         self._trusted = True
         """The signature of the record that is being taken does not speak against it."""
         self.breaks = JournalBreaks()
@@ -249,6 +250,7 @@ class RecordingCheck:
         self.files.add(name)
         spare = fields.count("unconfirmed_bytes") if state == "torn" else 0
         if state == "recovered":
+            self._sealed_at_start = True
             self._check_recovered(name, fields, checkpoints)
             self.frames += frames - sum(checkpoint.frames for checkpoint in checkpoints)
             self.end_media_90k = max(self.end_media_90k, end or 0)
@@ -339,6 +341,8 @@ class RecordingCheck:
     def _close(self, _record: Record, fields: Fields) -> None:
         self.closed = True
         self.recovered = fields.flag("recovered")
+        if self._sealed_at_start and not self.recovered:
+            self._fail(Code.RECORD_INVALID, "The record that closes it hides that it was cut off: a segment says so.")
         if self.recovered and "init_file" in _record.fields and fields.optional_text("init_file") is not None:
             self._init_file(fields)
         said = Totals(

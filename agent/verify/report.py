@@ -129,10 +129,6 @@ class Report:
         """True when nothing refutes the evidence."""
         return not any(finding.severity is Severity.FAIL for finding in self.findings)
 
-    def findings_of(self, recording_id: str | None) -> list[Finding]:
-        """Findings about one recording, or (None) about none in particular."""
-        return [finding for finding in self.findings if finding.recording_id == recording_id]
-
     def to_json(self) -> dict[str, Any]:
         """For programs. `follows_from` of a finding: which one of the list (from 0) it follows from, or null."""
         return {

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from heapq import merge
 from pathlib import Path
 
 from cryptography import x509
@@ -15,14 +16,14 @@ from cryptography import x509
 from agent.encryption.identity import Identities
 from agent.vault.record import Record
 from agent.verify.encryption import EncryptionCheck
-from agent.verify.evidence import PACKAGE_NAME, PACKAGE_VERSION, Evidence, locate
+from agent.verify.evidence import PACKAGE_NAME, PACKAGE_VERSION, Evidence, device_name, locate
 from agent.verify.evidence_file import (
     JOURNAL_NAME,
     SEGMENT_NAME,
     names_in,
 )
 from agent.verify.fields import FieldError
-from agent.verify.finding import Code, Findings, Severity
+from agent.verify.finding import Code, Finding, Findings, Severity
 from agent.verify.folders import check_folder, check_refused, check_unrecorded
 from agent.verify.journal import JournalLine, JournalReader
 from agent.verify.media_thread import MediaThread
@@ -367,12 +368,23 @@ class _Verification:
                 if packaged_id
                 else f"{PACKAGE_NAME} is not there or does not say in its three lines which recording this is.",
             )
+        said, device_id = self._evidence.packaged_device, self._ends.first and self._ends.first.fields.get("device_id")
+        if said is not None and isinstance(device_id, str) and said != device_name(device_id):
+            self._findings.fail(
+                Code.PACKAGE_INCOMPLETE,
+                PACKAGE_NAME,
+                f"{PACKAGE_NAME} says that this is of the camera {said}; its journal is of {device_id[:80]!r}.",
+            )
         check_parts(self._evidence, self._findings)
         check_sums(self._evidence, self._media.sums, self._findings)
 
     def _report(self, reader: JournalReader) -> Report:
         video = self._video.findings.all() if self._video is not None else []
         findings = tuple(self._findings.all() + self._media.findings.all() + video)
+        # By recording, because each against all would be a hundred million comparisons for ten thousand recordings.
+        about: dict[str | None, list[tuple[int, Finding]]] = {}
+        for number, finding in enumerate(findings):
+            about.setdefault(finding.recording_id, []).append((number, finding))
         first, last = self._ends.first, self._ends.last
         return Report(
             path=self._evidence.root,
@@ -388,7 +400,7 @@ class _Verification:
             recordings=tuple(
                 recording_report(
                     check,
-                    findings,
+                    [finding for _, finding in merge(about.get(None, ()), about.get(check.recording_id, ()))],
                     self._timestamps.interval(check.recording_id),
                     root_given=self._signatures.root_given,
                     signed=self._signatures.signed > 0,

@@ -113,10 +113,11 @@ class VideoCheck:
             raise self._error
 
     def _run(self) -> None:
+        buffer = memoryview(bytearray(CHUNK_BYTES))
         while (stream := self._ready.get()) is not None:
             if self._error is None:
                 try:
-                    _StreamCheck(stream, self._identities, self.findings, self._on_bytes).run()
+                    _StreamCheck(stream, self._identities, self.findings, self._on_bytes, buffer).run()
                 except Exception as error:  # noqa: BLE001  handed over to the thread that leaves the context
                     self._error = error
 
@@ -125,12 +126,18 @@ class _StreamCheck:
     """Reads one recording's stream. A gap that the journal tells ends one stream, and another begins behind it."""
 
     def __init__(
-        self, stream: _Stream, identities: Identities | None, findings: Findings, on_bytes: Callable[[int], None]
+        self,
+        stream: _Stream,
+        identities: Identities | None,
+        findings: Findings,
+        on_bytes: Callable[[int], None],
+        buffer: memoryview,
     ) -> None:
         self._stream = stream
         self._identities = identities
         self._findings = findings
         self._on_bytes = on_bytes
+        self._buffer = buffer
         self._summary = VideoSummary()
         self._reader = StreamReader()
         self._seis = 0
@@ -159,7 +166,7 @@ class _StreamCheck:
         fragments = FragmentReader()
         wrong: Mp4Error | None = None
 
-        def take(data: bytes) -> None:
+        def take(data: bytes | memoryview) -> None:
             nonlocal wrong
             if wrong is not None:
                 return
@@ -170,23 +177,22 @@ class _StreamCheck:
                 wrong = error
 
         with open_plain(self._stream.folder / file.name) as source:
-            chunks = self._chunks(source, file.bytes)
             if is_encrypted(file.name) and self._identities is not None:
                 if file.bytes:
-                    self._identities.decrypt(chunks, take)
+                    self._identities.decrypt((bytes(chunk) for chunk in self._chunks(source, file.bytes)), take)
             else:
-                for chunk in chunks:
+                for chunk in self._chunks(source, file.bytes):
                     take(chunk)
         if wrong is None and fragments.in_fragment:
             wrong = Mp4Error("It ends inside a fragment.")
         if wrong is not None and self._unreadable is None:
             self._unreadable = f"the video in {file.name} cannot be read behind {_seconds(self._end_90k)}: {wrong}"
 
-    def _chunks(self, source: io.FileIO, left: int) -> Iterator[bytes]:
-        while left and (chunk := source.read(min(CHUNK_BYTES, left))):
-            left -= len(chunk)
-            self._on_bytes(len(chunk))
-            yield chunk
+    def _chunks(self, source: io.FileIO, left: int) -> Iterator[memoryview]:
+        while left and (count := source.readinto(self._buffer[: min(CHUNK_BYTES, left)])):
+            left -= count
+            self._on_bytes(count)
+            yield self._buffer[:count]
 
     def _fragment(self, fragment: VideoFragment) -> None:
         begin = fragment.begin_90k

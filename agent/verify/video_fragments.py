@@ -32,9 +32,12 @@ class FragmentReader:
 
     def __init__(self) -> None:
         self._box = bytearray()
-        """The box that is being taken: header and what of its content has come."""
+        """The box that is being taken, header and content, but for an mdat."""
         self._skip_bytes = 0
         self._moof = b""
+        # One buffer for all: a new one for each fragment costs as much in page faults as hashing does in time.
+        self._mdat = bytearray()
+        self._mdat_bytes = self._filled_bytes = 0
 
     @property
     def in_fragment(self) -> bool:
@@ -42,47 +45,53 @@ class FragmentReader:
         return bool(self._box or self._skip_bytes or self._moof)
 
     def take(self, data: bytes | memoryview) -> Iterator[VideoFragment]:
-        """The next bytes; yields what is whole with them. Raises Mp4Error where there is no fragment."""
+        """The next bytes; yields what is whole with them. A fragment's samples are gone when the next one is asked for.
+
+        Raises Mp4Error where there is no fragment.
+        """
         view = memoryview(data)
         while view:
             if self._skip_bytes:
-                skipped = min(self._skip_bytes, len(view))
-                self._skip_bytes -= skipped
-                view = view[skipped:]
-                continue
-            wanted = _HEADER_BYTES if len(self._box) < _HEADER_BYTES else struct.unpack_from(">I", self._box)[0]
-            piece = view[: wanted - len(self._box)]
-            view = view[len(piece) :]
-            self._box += piece
-            fragment = self._taken()
-            if fragment is not None:
+                taken = min(self._skip_bytes, len(view))
+                self._skip_bytes -= taken
+            elif self._mdat_bytes:
+                taken = min(self._mdat_bytes - self._filled_bytes, len(view))
+                self._mdat[self._filled_bytes : self._filled_bytes + taken] = view[:taken]
+                self._filled_bytes += taken
+            else:
+                wanted = _HEADER_BYTES if len(self._box) < _HEADER_BYTES else struct.unpack_from(">I", self._box)[0]
+                taken = min(wanted - len(self._box), len(view))
+                self._box += view[:taken]
+                self._look()
+            view = view[taken:]
+            if self._mdat_bytes and self._filled_bytes == self._mdat_bytes:
+                fragment = _fragment(self._moof, memoryview(self._mdat)[: self._mdat_bytes])
+                self._moof, self._mdat_bytes = b"", 0
                 yield fragment
 
-    def _taken(self) -> VideoFragment | None:
+    def _look(self) -> None:
+        """Act on what is in the box: a header, and of a moof all of it."""
         if len(self._box) < _HEADER_BYTES:
-            return None
+            return
         size, type_ = struct.unpack_from(">I4s", self._box)
         if size < _HEADER_BYTES:
             raise Mp4Error(f"There is a box {bytes(type_)!r} of {size} bytes.")
         if type_ == b"free" and not self._moof:
-            self._box.clear()
             self._skip_bytes = size - _HEADER_BYTES
-            return None
-        if type_ != (b"mdat" if self._moof else b"moof") or size > (MAX_MDAT_BYTES if self._moof else MAX_MOOF_BYTES):
-            raise Mp4Error(f"There is a box {bytes(type_)!r} of {size} bytes where none such is expected.")
-        if len(self._box) < size:
-            return None
-        if not self._moof:
+        elif type_ == b"mdat" and self._moof and size <= MAX_MDAT_BYTES:
+            if len(self._mdat) < size:
+                self._mdat = bytearray(size)
+            self._mdat_bytes, self._filled_bytes = size, _HEADER_BYTES
+        elif type_ == b"moof" and not self._moof and size <= MAX_MOOF_BYTES:
+            if len(self._box) < size:
+                return
             self._moof = bytes(self._box)
-            self._box.clear()
-            return None
-        fragment = _fragment(self._moof, self._box)
-        self._box = bytearray()  # and not cleared: the fragment has views of it
-        self._moof = b""
-        return fragment
+        else:
+            raise Mp4Error(f"There is a box {bytes(type_)!r} of {size} bytes where none such is expected.")
+        self._box.clear()
 
 
-def _fragment(moof: bytes, mdat: bytearray) -> VideoFragment:
+def _fragment(moof: bytes, mdat: memoryview) -> VideoFragment:
     info = fragment_info(moof)
     video = info.tracks.get(VIDEO_TRACK_ID)
     if video is None:
@@ -93,7 +102,6 @@ def _fragment(moof: bytes, mdat: bytearray) -> VideoFragment:
         len(moof) + _HEADER_BYTES <= offset <= len(moof) + len(mdat) - size_bytes for offset, size_bytes in spans
     ):
         raise Mp4Error(f"Fragment {info.sequence_number} has pictures outside of its mdat.")
-    view = memoryview(mdat)
-    samples = tuple(view[offset - len(moof) :][:size_bytes] for offset, size_bytes in spans)
+    samples = tuple(mdat[offset - len(moof) :][:size_bytes] for offset, size_bytes in spans)
     begin = video.base_media_decode_time
     return VideoFragment(info.sequence_number, begin, begin + video.duration, samples)

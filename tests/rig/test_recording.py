@@ -74,11 +74,9 @@ def record_one(camera: Camera, vault: Path) -> None:
 
     played = play(recording_bytes(PosixFilesystem(), layout.recording(recording.recording_id)))
     assert len(played.frames) == recording.frames
-    missed = sum(closed["missed_frames"] for closed in of_type(records, "recording-close"))
-    numbers = [number for number in played.counters if number is not None]
-    assert len(numbers) == len(played.frames)
-    # An emulated camera may skip; what it skipped is counted, and nothing else is missing or there twice.
-    assert numbers[-1] - numbers[0] + 1 == len(numbers) + missed
-    assert numbers == sorted(set(numbers))
+    # The painted counters: none missing, none there twice. (What an overloaded camera never painted has no number.)
+    numbers = played.counters
+    assert numbers[0] is not None
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     lasted_s = (stop["stop_boottime_ns"] - opened["media_origin_boottime_ns"]) / NS_PER_S
     assert abs(recording.duration_ms / 1000 - lasted_s) < 2 / FPS

@@ -1,7 +1,8 @@
 """A verifier of evidence packages written from docs/evidence-format.md alone, to see that the page suffices.
 
-It imports nothing of the project and shares no code with it. What timestamps say is in second_timestamps.py. Where it and `bodycam verify` disagree, the page or one of
+It imports nothing of the project and shares no code with it. Where it and `bodycam verify` disagree, the page or one of
 them is wrong. Standards that the page cites are used as they are: RFC 8259, RFC 5652, X.690, ISO/IEC 14496-12.
+What timestamps say is in second_timestamps.py.
 """
 
 from __future__ import annotations

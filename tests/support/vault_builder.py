@@ -150,6 +150,7 @@ class VaultBuilder:
     recipients: tuple[str, ...] = ()
     """Whom it encrypts to."""
     wearer: str = ""
+    device_id: str = DEVICE_ID
     recordings_made: int = 0
 
     def __post_init__(self) -> None:
@@ -169,7 +170,7 @@ class VaultBuilder:
             self.layout.journal,
             self.signer,
             self.clock,
-            device_id=DEVICE_ID,
+            device_id=self.device_id,
             rotate_bytes=self.rotate_bytes,
         )
         journalled = journalled_recipients(self.filesystem, self.layout)

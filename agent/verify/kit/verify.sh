@@ -957,6 +957,8 @@ while read -r file bytes sha256 state checkpointed checkpointed_sum; do
     read -r size is < "$work/sum/$file"
     if [ "$size" -ne "$bytes" ]; then
         fail "$longer" "$file has $size bytes; its record says $bytes."
+        # Of a file that was cut short something is missing, too, whatever its bytes are.
+        [ "$size" -gt "$bytes" ] || echo "fail SEGMENT_MISSING - - $file was cut short: it has $size bytes of the $bytes that were signed." >> "$work/judged"
         [ "$state" = init ] || [ "$size" -gt "$bytes" ] || continue
         is=$(head -c "$bytes" "$file" | hash)
     fi

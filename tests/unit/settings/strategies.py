@@ -30,6 +30,8 @@ def value_of(spec: KeySpec) -> st.SearchStrategy[Any]:
         return st.sampled_from(spec.metadata["choices"])
     if spec.dotted == "encryption.recipients":
         return st.lists(st.sampled_from(RECIPIENTS), unique=True).map(tuple)
+    if spec.dotted == "vault.socket_users":
+        return st.lists(st.from_regex(spec.metadata["pattern"], fullmatch=True), max_size=2).map(tuple)
     if "pattern" in spec.metadata:
         return st.from_regex(spec.metadata["pattern"], fullmatch=True)
     if spec.metadata.get("path"):

@@ -118,10 +118,6 @@ def test_timestamps_bound_the_same_times(stamped: Path) -> None:
 
 
 AUTHORITIES = {name: time_authority(name) for name in ("Other TSA", "Nobody")} | {"Test TSA": time_authority()}
-    "Test TSA": time_authority(),
-    "Other TSA": time_authority("Other TSA"),
-    "Nobody": time_authority("Nobody"),
-}
 
 
 Tokens = list[dict[str, Any]]

@@ -402,6 +402,16 @@ def test_what_is_wrong_is_found_by_both_under_one_code_though_the_sums_were_made
     assert list(package.parents[2].rglob("pwned")) == []
 
 
+@pytest.mark.parametrize("name", ["segment cut", "init cut", "segment longer"])
+def test_of_a_file_that_was_cut_short_something_is_missing_too(package: Path, name: str) -> None:
+    CASES[name][0](package)
+    renew_sums(package)
+    (recording,) = check(package).recordings
+    said = run(package)
+    assert said.verdicts() == {v.aspect.value: v.standing.value for v in recording.aspects}
+    assert said.verdicts()["completeness"] == ("fails" if "cut" in name else "holds")
+
+
 @pytest.mark.parametrize(
     ("harm", "code"),
     [
