@@ -10,7 +10,7 @@ from agent.errors import ControlError
 
 MAX_MESSAGE_BYTES = 1 << 20
 MAX_BRACKETS = 10_000
-"""Of a message in all. The longest receipt has half as many; a message of nothing else would take 80 times its size."""
+"""Of a message in all. The longest receipt has half as many; a message of nothing else would take 30 times its size."""
 
 
 def encode(message: dict[str, Any]) -> bytes:

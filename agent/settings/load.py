@@ -26,6 +26,8 @@ from agent.settings.render import settings_sha256
 from agent.settings.schema import Settings
 from agent.settings.toml_lines import KeyPath
 
+MAX_PROBLEMS = 50
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
@@ -63,7 +65,7 @@ def load_settings(
     overrides: dotted key to value as text ("camera.fps" to "15"), as in TOML; text and paths need no quotes. A shell
     often hands quotes on, so a pair around text is taken for what it is in TOML, and not for a part of the text.
 
-    Raises ConfigError with one sentence for each thing that is wrong, all of them at once.
+    Raises ConfigError with one sentence for each thing that is wrong, all of them at once, up to MAX_PROBLEMS.
     """
     collected = _Collected()
     files = read_files(path, profile)
@@ -100,6 +102,8 @@ class _Walk:
         specs = {spec.name: spec for spec in key_specs(section, path) if len(spec.path) == len(path) + 1}
         subsections = sections(section)
         for key, value in table.items():
+            if len(self.collected.problems) >= MAX_PROBLEMS:
+                return  # nobody reads on; finding out what each was meant to be takes its time
             inner = (*path, key)
             if key in specs:
                 self._take(specs[key], value)

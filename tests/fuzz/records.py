@@ -90,7 +90,14 @@ def documents(artefacts: Artefacts) -> Sequence[bytes]:
     ]
     ids = sorted(path.name.encode() for path in artefacts.layout.recordings.iterdir())
     own = [[lines[0], *(line for line in lines if id_ in line and b'"checkpoint"' not in line)] for id_ in ids]
-    return [b"\n".join(found) for found in (lines, encrypted, *own)]
+    # One that was cut off, which the next start seals from what its checkpoints say.
+    unfinished = [
+        line
+        for line in lines
+        if ids[0] not in line or not any(word in line for word in (b'"segment"', b'-close"', b'"stop"'))
+    ]
+    torn = [line for line in encrypted if b'"type":"segment"' not in line and b'-close"' not in line]
+    return [b"\n".join(found) for found in (lines, encrypted, unfinished, torn, *own)]
 
 
 def _line(_: Artefacts, data: bytes) -> None:

@@ -354,7 +354,7 @@ STAMPED = [
 ]  # fmt: skip
 
 
-KINDS_OF_DOUBT = ("BAD", "UNTRUSTED", "EXPIRED", "REPLAYED", "ORDER")
+KINDS_OF_DOUBT = ("BAD", "UNTRUSTED", "EXPIRED", "REPLAYED")
 
 
 def test_responses_of_every_kind_are_judged_alike(vault: VaultBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
