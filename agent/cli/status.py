@@ -58,9 +58,16 @@ def _rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
         yield "camera", f"{answer['camera']}, {answer['encoder']}"
     if answer["vault_free_bytes"] is not None:
-        yield "vault", f"{_size(answer['vault_free_bytes'])} free"
+        room = f"{_size(answer['vault_free_bytes'])} free"
+        if answer["minutes_left"] is not None:
+            room += f", about {_time(answer['minutes_left'])} of recording ({answer['storage_level']})"
+        yield "vault", room
     for component, message in answer["faults"].items():
         yield "fault", f"{component}: {message}"
+
+
+def _time(minutes: int) -> str:
+    return f"{minutes} minutes" if minutes < 120 else f"{minutes // 60} hours"
 
 
 def _size(count_bytes: int) -> str:

@@ -33,6 +33,7 @@ from agent.controller.events import (
     ResumeWanted,
     SoundMissing,
     StorageFailed,
+    StorageMeasured,
     StorageRestored,
     StreamEnded,
     StreamSigned,
@@ -42,8 +43,9 @@ from agent.controller.events import (
     Tick,
 )
 from agent.controller.gestures import Gesture, GestureKind, GestureState
+from agent.controller.room import StorageLevel, judge_room
 from agent.controller.signals import Cue, Indication
-from agent.controller.state import ActiveRecording, ControllerState, PendingStart, indication
+from agent.controller.state import ActiveRecording, ControllerState, PendingStart, indication, is_full
 from agent.settings.schema import Settings
 
 _ALARMING = (Indication.FAULT, Indication.RECORDING_UNSAFE)
@@ -92,6 +94,8 @@ class _Step:
                 self._update(storage_fault=message)
             case StorageRestored():
                 self._update(storage_fault=None)
+            case StorageMeasured(spare_bytes, bytes_per_s):
+                self._measured(spare_bytes, bytes_per_s)
             case MicrophoneFailed(message):
                 self.effects.append(JournalRecord("fault", {"component": "microphone", "message": message}))
                 self.effects.append(Play(Cue.FAULT))
@@ -186,6 +190,9 @@ class _Step:
         if self.state.stopping is not None or self.state.active is not None:
             return
         start = PendingStart(trigger_ns, source, edges_ns, linked_from)
+        if is_full(self.state):
+            self._refuse(start)
+            return
         if self.state.streaming:
             self._begin(start)
             return
@@ -230,6 +237,9 @@ class _Step:
         pending = self.state.pending
         if pending is None:
             return
+        if is_full(self.state):
+            self._refuse(pending)
+            return
         age_ns = self.now_ns - pending.trigger_ns
         limit_s = self.settings.recording.resume_within_s
         if pending.source != "resume":
@@ -238,6 +248,34 @@ class _Step:
             self._begin(pending)
         else:
             self._drop(pending)  # hours later nobody expects a camera to begin filming by itself
+
+    def _measured(self, spare_bytes: int, bytes_per_s: int | None) -> None:
+        before = self.state.room
+        room = judge_room(self.settings, spare_bytes, bytes_per_s, before)
+        self._update(room=room)
+        if room.level is (StorageLevel.PLENTY if before is None else before.level):
+            return
+        fields = {
+            "room": room.level.value,
+            "minutes_left": room.minutes_left,
+            "spare_bytes": room.spare_bytes,
+            "bytes_per_s": room.bytes_per_s,
+        }
+        self.effects.append(JournalRecord("storage", fields))
+        if room.level is StorageLevel.FULL:
+            # Before the card refuses: what waits in memory, the seal and the stop itself still fit.
+            if self.state.active is not None:
+                self._stop("storage-full", self.now_ns)
+            self.effects.append(Play(Cue.STORAGE_FULL))
+        elif room.is_worse_than(before):
+            self.effects.append(Play(Cue.STORAGE_LOW))
+
+    def _refuse(self, start: PendingStart) -> None:
+        """Nothing can be kept, so nothing is begun that would look like it."""
+        self._update(pending=None)
+        fields = {"source": start.source, "trigger_boottime_ns": start.trigger_ns, "reason": "storage-full"}
+        self.effects.append(JournalRecord("trigger-dropped", fields))
+        self.effects.append(Play(Cue.STORAGE_FULL))
 
     def _drop(self, pending: PendingStart) -> None:
         self._update(pending=None)

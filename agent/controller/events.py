@@ -72,6 +72,14 @@ class StorageRestored:
 
 
 @dataclass(frozen=True, slots=True)
+class StorageMeasured:
+    """What is free for media, and what a recording writes at present (None: nothing runs that could be measured)."""
+
+    spare_bytes: int
+    bytes_per_s: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class MicrophoneFailed:
     """No sound comes; video goes on without it."""
 
@@ -127,6 +135,7 @@ Event = (
     | RecordingClosed
     | StorageFailed
     | StorageRestored
+    | StorageMeasured
     | MicrophoneFailed
     | MicrophoneRestored
     | StreamUnsigned

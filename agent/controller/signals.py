@@ -39,4 +39,7 @@ class Cue(Enum):
     """A start was asked for that cannot be carried out."""
     CLOCK_UNSET = "clock-unset"
     """Wall time is unknown; recording works, the record says so."""
+    STORAGE_LOW = "storage-low"
+    """Room for an hour of recording, and again for half an hour."""
     STORAGE_FULL = "storage-full"
+    """No room: what ran was stopped, and a press is refused."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from agent.clock import NS_PER_MS
 from agent.controller.gestures import GestureState
+from agent.controller.room import Room, StorageLevel
 from agent.controller.signals import Indication
 from agent.settings.schema import Settings
 
@@ -42,6 +43,7 @@ class ControllerState:
     frames_fresh: bool = False
     ever_ready: bool = False
     storage_fault: str | None = None
+    room: Room | None = None
     camera_fault: str | None = None
     stream_given_up: bool = False
     active: ActiveRecording | None = None
@@ -62,6 +64,11 @@ def is_durable(active: ActiveRecording, settings: Settings, now_ns: int) -> bool
     return now_ns - since_ns <= settings.recording.durable_timeout_ms * NS_PER_MS
 
 
+def is_full(state: ControllerState) -> bool:
+    """Whether there is no room for a recording."""
+    return state.room is not None and state.room.level is StorageLevel.FULL
+
+
 def indication(state: ControllerState, settings: Settings, now_ns: int) -> Indication:
     """What holds now. The wearer is never told more than is true (invariant 8)."""
     if state.stopping is not None:
@@ -72,7 +79,7 @@ def indication(state: ControllerState, settings: Settings, now_ns: int) -> Indic
         if not state.frames_fresh:
             return Indication.FAULT
         return Indication.ACCEPTED if state.active.durable_ns is None else Indication.RECORDING
-    if state.storage_fault is not None or state.camera_fault is not None:
+    if state.storage_fault is not None or is_full(state) or state.camera_fault is not None:
         return Indication.FAULT
     if state.pending is not None:
         return Indication.ACCEPTED

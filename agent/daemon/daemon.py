@@ -35,6 +35,7 @@ from agent.controller.events import (
     ResumeWanted,
     SoundMissing,
     StorageFailed,
+    StorageMeasured,
     StorageRestored,
     StreamEnded,
     StreamSigned,
@@ -43,7 +44,7 @@ from agent.controller.events import (
     Tick,
 )
 from agent.controller.signals import Cue, Indication
-from agent.controller.state import ControllerState
+from agent.controller.state import ControllerState, is_full
 from agent.daemon.clock_watch import ClockWatch
 from agent.daemon.identifiers import uuid7
 from agent.daemon.logs import log
@@ -180,6 +181,11 @@ class Daemon:
         """RecorderListener."""
         log("storage-restored")
         self._queue.put(StorageRestored())
+
+    def storage_room(self, spare_bytes: int) -> None:
+        """RecorderListener."""
+        stream = self._stream
+        self._queue.put(StorageMeasured(spare_bytes, None if stream is None else stream.bytes_per_s))
 
     def signer_state(self, fault: str | None) -> None:
         """RecorderListener."""
@@ -364,7 +370,7 @@ class Daemon:
     def status(self) -> dict[str, Any]:
         """A snapshot for `bodycam status`; read on another thread, so each value is read once."""
         state, stream = self._state, self._stream
-        active = state.active
+        active, room = state.active, state.room
         faults = dict(self._faults)
         if (unsigned := self.stream_signing.fault) is not None:
             faults[STREAM_SIGNER] = unsigned
@@ -372,6 +378,8 @@ class Daemon:
             faults["camera"] = state.camera_fault
         if state.storage_fault is not None:
             faults["storage"] = state.storage_fault
+        elif is_full(state):
+            faults["storage"] = "There is no room for a recording; offload this camera to make room."
         return {
             "shows": None if state.shown is None else state.shown.value,
             "recording": None if active is None else self._ids.get(active.number),
@@ -384,5 +392,7 @@ class Daemon:
             "missed_frames": None if stream is None else stream.ring.missed_frames,
             "camera": None if stream is None else stream.camera_name,
             "encoder": None if stream is None else stream.encoder_name,
+            "storage_level": None if room is None else room.level.value,
+            "minutes_left": None if room is None else room.minutes_left,
             "faults": faults,
         }

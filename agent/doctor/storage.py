@@ -13,6 +13,7 @@ from pathlib import Path
 
 from agent.clock import NS_PER_MS, Clock
 from agent.doctor.check import Check, fail, ok, warn
+from agent.settings.rate import recording_bytes_per_s
 from agent.settings.schema import Settings
 from agent.vault.layout import VaultLayout, link_refused
 
@@ -38,15 +39,9 @@ class StorageFacts:
     error: str | None
 
 
-def bytes_per_s(settings: Settings) -> float:
-    """What a recording writes, without container and records, which are below 1 %."""
-    audio_bps = 0 if settings.audio.source == "none" else settings.audio.bitrate_bps
-    return (settings.video.bitrate_bps + audio_bps) / 8
-
-
 def gop_bytes(settings: Settings) -> int:
     """An average GOP with its sound: what is made durable at a time."""
-    return int(bytes_per_s(settings) * settings.video.gop_ms / 1000)
+    return recording_bytes_per_s(settings) * settings.video.gop_ms // 1000
 
 
 def filesystem_type(path: Path, mountinfo: str) -> str:
@@ -165,7 +160,7 @@ def _judge_speed(facts: StorageFacts, settings: Settings) -> Check:
 
 
 def _judge_space(facts: StorageFacts, settings: Settings) -> Check:
-    minutes = facts.free_bytes / bytes_per_s(settings) / 60
+    minutes = facts.free_bytes / recording_bytes_per_s(settings) / 60
     said = f"{facts.free_bytes / 1e9:.1f} GB free is {minutes:.0f} minutes of recording"
     advice = "Offload what is in the vault, or use a larger card."
     if minutes < TOO_FEW_MINUTES:

@@ -15,9 +15,9 @@ Times are decimal seconds. Examples: "green blink 0.1 1.9", "amber on", "2 x 0.1
 
 The built-in table follows what wearers of other cameras know: green blink ready, red blink recording, amber for
 "cannot record"; two short beeps for a start, one long for a stop, three for a full storage, five quick ones for an
-unset clock. Every indication also has a rhythm of its own, so that it can be told by one who cannot tell red from
-green, or on a camera with a single LED. READY and RECORDING blink: a light that has frozen because nothing runs claims
-neither.
+unset clock. (Four far apart, for a storage that runs low, are our own.) Every indication also has a rhythm of its own,
+so that it can be told by one who cannot tell red from green, or on a camera with a single LED. READY and RECORDING
+blink: a light that has frozen because nothing runs claims neither.
 """
 
 from __future__ import annotations
@@ -152,6 +152,7 @@ BUILT_IN: dict[str, PatternSettings] = {
     Cue.REMINDER.value: _both("2 x 0.1 0.1"),
     Cue.MARKER.value: _both("1 x 0.1"),
     Cue.STOP.value: _both("1 x 0.8"),
+    Cue.STORAGE_LOW.value: _both("4 x 0.1 0.3"),
     Cue.STORAGE_FULL.value: _both("3 x 0.2 0.2"),
     Cue.CLOCK_UNSET.value: _both("5 x 0.1 0.1"),
     Cue.FAULT.value: _both("3 x 0.8 0.2"),

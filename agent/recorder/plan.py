@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.clock import NS_PER_S
 from agent.recorder.fragment import MediaTracks
 from agent.ring.ring import Cursor, PacketRing
+
+MEASURED_NS = 2 * NS_PER_S
+"""Less of a stream is mostly its first keyframe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +20,15 @@ class Stream:
     tracks: MediaTracks
     camera_name: str
     encoder_name: str
+
+    @property
+    def bytes_per_s(self) -> int | None:
+        """What the buffer holds for each of its seconds: a recording writes the same. None while it holds too little.
+
+        May be called from any thread.
+        """
+        buffered_ns = self.ring.buffered_ns
+        return None if buffered_ns < MEASURED_NS else self.ring.payload_bytes * NS_PER_S // buffered_ns
 
 
 @dataclass(frozen=True, slots=True)

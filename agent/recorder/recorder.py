@@ -15,13 +15,14 @@ from agent.clock import NS_PER_MS, Clock
 from agent.encryption.recipients import Recipients
 from agent.errors import StorageError
 from agent.recorder.plan import RecordingPlan
-from agent.recorder.recording import RecordingWriter
+from agent.recorder.recording import RESERVE_BYTES, RecordingWriter
 from agent.vault.filesystem import Filesystem
 from agent.vault.journal import Journal
 from agent.vault.layout import VaultLayout
 
 FIRST_RETRY_NS = 100 * NS_PER_MS
 LAST_RETRY_NS = 5_000 * NS_PER_MS
+ROOM_EVERY_NS = 5_000 * NS_PER_MS
 
 
 _JOURNAL = 0
@@ -51,6 +52,9 @@ class RecorderListener(Protocol):
 
     def storage_restored(self) -> None:
         """Writing works again."""
+
+    def storage_room(self, spare_bytes: int) -> None:
+        """So many bytes are free for media. Called every few seconds, and never while that cannot be told."""
 
     def signer_state(self, fault: str | None) -> None:
         """Signatures are pending because of this, or are made again (None). Called on changes only."""
@@ -86,6 +90,7 @@ class Recorder:
         self._end_reason: str | None = None
         self._signer_fault: str | None = None
         self._waiting: list[Callable[[], None]] = []
+        self._room_due_ns = 0
 
     @property
     def active(self) -> bool:
@@ -159,6 +164,7 @@ class Recorder:
                 call()
         self._note_storage()
         self._note_signer()
+        self._note_room()
         return progressed
 
     def _step_writers(self) -> bool:
@@ -203,6 +209,14 @@ class Recorder:
             self._journal.append("fault-cleared", component="storage", message="Writing works again.")
             self._listener.storage_restored()
         self._faulty = fault is not None
+
+    def _note_room(self) -> None:
+        now_ns = self._clock.boottime_ns()
+        if now_ns < self._room_due_ns:
+            return
+        self._room_due_ns = now_ns + ROOM_EVERY_NS
+        with suppress(StorageError):  # a card that cannot even say that much fails elsewhere, too, and is told there
+            self._listener.storage_room(self._filesystem.free_bytes(self._layout.root) - RESERVE_BYTES)
 
     def _note_signer(self) -> None:
         if (fault := self._journal.signer_fault) != self._signer_fault:

@@ -184,7 +184,7 @@ class PatternSettings:
 # The values of Indication and Cue in agent.controller.signals, which this file, being below it, cannot import.
 PATTERN_NAMES = (
     "starting", "ready", "accepted", "recording", "recording-unsafe", "finishing", "fault", "stopping",
-    "start", "stop", "marker", "reminder", "fault-alert", "refused", "clock-unset", "storage-full",
+    "start", "stop", "marker", "reminder", "fault-alert", "refused", "clock-unset", "storage-low", "storage-full",
 )  # fmt: skip
 
 

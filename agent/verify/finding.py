@@ -61,6 +61,10 @@ class Code(StrEnum):
     RECORD_TYPE_UNKNOWN = "RECORD_TYPE_UNKNOWN", "Records of types that this version does not know."
     RECORDS_LOST = "RECORDS_LOST", "The camera says that it could not keep some records."
     SIGNATURE_BAD = "SIGNATURE_BAD", "A signature does not fit its record."
+    SIGNATURE_LATE = (
+        "SIGNATURE_LATE",
+        "Records that still had no signature when the camera was started again; only then was one made over them.",
+    )
     SIGNATURE_PENDING = "SIGNATURE_PENDING", "Records without own signature that a later signed record covers."
     SIGNATURE_UNCOVERED = "SIGNATURE_UNCOVERED", "Records that no signature covers."
     CERT_UNKNOWN = "CERT_UNKNOWN", "The certificate that a journal file names has no chain in device/."

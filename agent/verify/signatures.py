@@ -20,11 +20,12 @@ from agent.vault.layout import CHAIN_NAME, ROOT_NAME, kept_chain_name
 from agent.verify.evidence_file import is_refused_folder, read_plain
 from agent.verify.fields import FieldError, Fields
 from agent.verify.finding import TO_THE_END, Code, Findings
-from agent.verify.journal import JournalLine
+from agent.verify.journal import RUN_START_REASONS, JournalLine
 from agent.verify.words import counted
 
 MAX_PEM_BYTES = 1 << 20
 MAX_CERTIFICATES = 64
+MAX_LATE = 1000
 
 
 @dataclass(slots=True)
@@ -55,6 +56,8 @@ class SignatureCheck:
         self._pending = 0
         self._pending_total = 0
         self.signed = 0
+        self.late: list[tuple[int, int]] = []
+        """Ordinals, first and last, of lines that no signature covered when the camera was started again."""
 
     @property
     def certificates(self) -> list[x509.Certificate]:
@@ -157,6 +160,8 @@ class SignatureCheck:
         try:
             fields = Fields(line.record.fields)
             sha256, device_id = fields.sha256("certificate_sha256"), fields.text("device_id")
+            if fields.text("reason") in RUN_START_REASONS and self._pending_from is not None:
+                self._came_late(self._pending_from, line)
         except FieldError as error:
             self._key = None
             self._findings.fail(Code.RECORD_INVALID, line.place, f"{line.place}: {error}.", at=line.ordinal)
@@ -184,6 +189,24 @@ class SignatureCheck:
                 at=line.ordinal,
                 until=TO_THE_END,
             )
+
+    def _came_late(self, start: int, line: JournalLine) -> None:
+        """A start goes on from what it finds, so its signatures cover what anybody with the card could have put there.
+
+        While one process runs it is otherwise: it holds the hash of what it wrote itself.
+        """
+        self._findings.note(
+            Code.SIGNATURE_LATE,
+            line.place,
+            f"{_without(self._pending, 'before ' + line.place)} of their own, where the camera was started again. "
+            "Its signer failed up to the end of the run before, or somebody who had the card wrote them meanwhile: "
+            "the signatures behind them cannot tell.",
+            at=start,
+        )
+        if len(self.late) < MAX_LATE:
+            self.late.append((start, line.ordinal - 1))
+        else:
+            self.late[-1] = (self.late[-1][0], line.ordinal - 1)
 
     def _take_introduction(self, line: JournalLine) -> None:
         try:

@@ -15,6 +15,7 @@ from cryptography import x509
 
 from agent.encryption.identity import Identities
 from agent.vault.record import Record
+from agent.verify.coverage import check_coverage
 from agent.verify.encryption import EncryptionCheck
 from agent.verify.evidence import PACKAGE_NAME, PACKAGE_VERSION, Evidence, device_name, locate
 from agent.verify.evidence_file import (
@@ -46,7 +47,7 @@ KNOWN_TYPES = frozenset(
         "journal-open", "boot", "config", "clock", "ready", "trigger", "trigger-pending", "recording-open",
         "checkpoint", "segment", "gap", "marker", "stop", "recording-close", "records-lost", "fault", "fault-cleared",
         "sound-missing", "trigger-dropped", "offload", "timestamp", "shutdown", "certificate-changed", "encryption",
-        "self-test",
+        "self-test", "storage",
     }
 )  # fmt: skip
 
@@ -130,7 +131,7 @@ class _Verification:
         self._encryption.finish()
         self._finish_journal()
         writing = self._journal_state() != self._journal_before
-        self._check_coverage()
+        check_coverage(self._signatures, self._recordings.values(), self._findings)
         for recording in self._recordings.values():
             self._check_closed(recording)
             check_folder(self._evidence, recording, self._findings, writing=writing)
@@ -266,38 +267,6 @@ class _Verification:
                 + (f", which also name {counted(len(self._others), 'other recording')}" if self._others else "")
                 + "; what the camera did before and after is not proved by it.",
             )
-
-    def _check_coverage(self) -> None:
-        start = self._signatures.uncovered_from
-        if start is None:
-            return
-        self._findings.warn(
-            Code.SIGNATURE_UNCOVERED,
-            "journal",
-            f"The last {counted(self._signatures.uncovered, 'record has', 'records have')} no valid signature, nor is "
-            "there a signed record behind.",
-            at=start,
-        )
-        for recording in self._recordings.values():
-            first, last = recording.first_ordinal or 0, recording.last_ordinal
-            if last < start:
-                continue
-            if recording.closed or first >= start:
-                self._findings.fail(
-                    Code.SIGNATURE_UNCOVERED,
-                    recording.recording_id,
-                    "No signature covers its records"
-                    + ("." if first >= start else " to the end.")
-                    + " If the camera still runs, check again in a moment.",
-                    recording_id=recording.recording_id,
-                )
-            else:
-                self._findings.warn(
-                    Code.SIGNATURE_UNCOVERED,
-                    recording.recording_id,
-                    "Its newest records are not covered by a signature yet.",
-                    recording_id=recording.recording_id,
-                )
 
     def _check_closed(self, recording: RecordingCheck) -> None:
         recording_id = recording.recording_id

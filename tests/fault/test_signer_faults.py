@@ -188,7 +188,8 @@ def test_a_camera_that_never_gets_a_signature_records_all_the_same(
     report = check(bench.layout.root)
     assert report.ok
     assert set(verdicts(report).values()) == {"verified"}
-    assert notes(report) == {Code.SIGNATURE_PENDING}
+    assert notes(report) == {Code.SIGNATURE_PENDING, Code.SIGNATURE_LATE}
+    assert warns(report) == {Code.SIGNATURE_LATE}, "who wrote what is only covered now, no signature can tell"
 
 
 def test_a_fault_of_the_key_outlives_the_camera_session_and_says_at_the_end_what_it_cost(

@@ -207,6 +207,8 @@ def test_a_full_card_stops_media_before_it_stops_the_journal_and_goes_on_when_th
 
     filesystem, bench = shift(arrange, seconds=8)
     assert_nothing_lost(filesystem, bench, tmp_path)
+    (stop,) = of_type(journal_records(filesystem, bench.layout), "stop")
+    assert stop["reason"] == "storage-full"
     (fault,) = of_type(journal_records(filesystem, bench.layout), "fault")
     assert "free" in fault["message"]
     assert [segment["state"] for segment in of_type(journal_records(filesystem, bench.layout), "segment")].count(

@@ -69,6 +69,9 @@ class NobodyListens:
     def storage_restored(self) -> None:
         """Nothing to do."""
 
+    def storage_room(self, spare_bytes: int) -> None:
+        """Nothing to do."""
+
     def signer_state(self, fault: str | None) -> None:
         """Nothing to do."""
 

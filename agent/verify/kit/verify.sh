@@ -436,7 +436,7 @@ one_record() {              # $json $signature $row $name $line
     else fail RECORD_INVALID "Record $seq: its boottime_ns is no time."; fi
     case $type in
         journal-open | boot | config | clock | ready | trigger | trigger-pending | recording-open | checkpoint | segment | gap | \
-        marker | stop | recording-close | fault | fault-cleared | offload | shutdown | self-test | sound-missing | \
+        marker | stop | recording-close | fault | fault-cleared | offload | shutdown | self-test | sound-missing | storage | \
         trigger-dropped | certificate-changed) ;;
         encryption) enrolment ;;
         records-lost) warn RECORDS_LOST "$name line $line: the camera says that some records could not be kept before this one." ;;
@@ -477,12 +477,19 @@ opening() {                 # the first record of a file says under which certif
         fail JOURNAL_LINE_BAD "$name does not begin with a journal-open record."; certificate=; return
     fi
     [ "$string" = "$name" ] || fail JOURNAL_FILE_MISSING "The journal file $name says in its first record that it is another."
-    if [ "$records" -eq 1 ]; then
-        string reason
-        case $string in first | started | recovered) ;; *)
+    string reason
+    case $string in
+        first | started | recovered)
+            # A start goes on from what it finds on the card; while one process runs, it holds the hash of what it wrote.
+            if [ "$pending" -gt 0 ]; then
+                about=$pending_from
+                note SIGNATURE_LATE "$pending record(s) before $name had no signature when the camera was started again. Its signer failed up to the end of the run before, or somebody who had the card wrote them meanwhile: the signatures behind them cannot tell."
+                echo "$pending_from $((records - 1))" >> "$work/late"
+                about=$records
+            fi ;;
+        *) [ "$records" -ne 1 ] ||
             fail JOURNAL_FILE_MISSING "The journal file $name begins in the middle of a run; an extract begins where the camera started." ;;
-        esac
-    fi
+    esac
     if string key; then grep -q -x -F -e "$string" "$work/keys" || printf '%s\n' "$string" >> "$work/keys"; fi
     if ! string device_id || ! sum certificate_sha256; then fail RECORD_INVALID "Record $seq: it does not say whose it is."; certificate=; return; fi
     before=
@@ -529,6 +536,7 @@ latest=                     # the last token that counts: until when it was made
 last_stamped=0 last_response=
 claims= close_seq= waiting= # of the recording: its first and last record's claims of time; its closing record
 not_before= existed_by=
+: > "$work/late"
 : > "$work/no.cnf"          # openssl ts wants a configuration, and not every computer has one
 printf 'Status info:\nStatus: Granted.\n' > "$work/granted"
 if [ "$tsa" != - ]; then
@@ -913,6 +921,13 @@ fi
 if [ "$encrypted_segments" -gt 0 ] || [ -n "$sealed" ]; then
     note NOT_DECRYPTED "$encrypted_segments encrypted segment(s) were checked as they are. What they hold was not looked into; whoever has the evidence system's key can, with: bodycam verify --identity KEY.txt."
 fi
+while read -r from until; do
+    if [ -n "$first_mine" ] && [ "$first_mine" -le "$until" ] && [ "$last_mine" -ge "$from" ]; then
+        about=-
+        warn SIGNATURE_LATE "Records of it, or between them, still had no signature when the camera was started again. What they say is what the camera found on its card then, which somebody who had the card may have put there. Ask whether the camera's signer failed at that time, and who had it."
+        break
+    fi
+done < "$work/late"
 if [ "$pending" -gt 0 ]; then
     about=$pending_from
     warn SIGNATURE_UNCOVERED "The last $pending record(s) have no valid signature, nor a signed record after them."

@@ -37,6 +37,7 @@ from agent.controller.events import (
     RecordingClosed,
     ResumeWanted,
     StorageFailed,
+    StorageMeasured,
     StorageRestored,
     StreamEnded,
     StreamSigned,
@@ -47,8 +48,11 @@ from agent.controller.events import (
 )
 from agent.controller.signals import Cue, Indication
 from agent.controller.state import ControllerState, indication
+from agent.settings.rate import recording_bytes_per_s
 from tests.unit.controller.drive import SETTINGS
 
+RATE = recording_bytes_per_s(SETTINGS)
+MINUTE_BYTES = 60 * RATE
 STALL_NS = SETTINGS.camera.stall_ms * NS_PER_MS
 DURABLE_NS = SETTINGS.recording.durable_timeout_ms * NS_PER_MS
 REPEAT_NS = SETTINGS.panel.fault_repeat_s * NS_PER_S
@@ -67,6 +71,7 @@ class Watcher:
     closed: set[int] = field(default_factory=set)
     durable_ns: dict[int, int] = field(default_factory=dict)
     storage_fault: bool = False
+    full: bool = False
     terminated_ns: int | None = None
     alerted_ns: int | None = None
     reminded_ns: int = 0
@@ -91,6 +96,8 @@ class Watcher:
                 self.storage_fault = True
             case StorageRestored():
                 self.storage_fault = False
+            case StorageMeasured(spare_bytes) if self.exit is None:
+                self.full = spare_bytes == 0
             case FragmentDurable(number) if number in self.started and number not in self.stopped:
                 self.durable_ns[number] = self.now_ns
             case RecordingClosed(number):
@@ -107,6 +114,7 @@ class Watcher:
         assert self.exit is None, "Exit was not the last effect"
         match effect:
             case StartRecording(number):
+                assert not self.full, "a recording began that has no room"
                 assert number not in self.started, "a number was used twice"
                 assert not self.running, "two recordings run at once"
                 assert self.state.stopping is None, "a recording began while stopping"
@@ -155,6 +163,7 @@ class Watcher:
             assert not state.finishing
             assert not self.running
             assert not self.storage_fault
+            assert not self.full
             assert state.camera_fault is None
         if self.shown in (Indication.FAULT, Indication.RECORDING_UNSAFE):
             self._check_alert(effects)
@@ -164,6 +173,10 @@ class Watcher:
             assert now_ns - self.reminded_ns < REMINDER_NS, "a reminder is missing"
         if isinstance(event, StorageFailed | StorageRestored | FragmentDurable | MicrophoneFailed | StreamUnsigned):
             assert not any(isinstance(effect, StartRecording | StopRecording) for effect in effects)
+        if isinstance(event, StorageMeasured):
+            assert not any(isinstance(effect, StartRecording) for effect in effects)
+            reasons = [effect.reason for effect in effects if isinstance(effect, StopRecording)]
+            assert reasons == (["storage-full"] if before.active is not None and self.full else [])
         if isinstance(event, InputActivated):
             self._check_input(event, before, effects)
         if isinstance(event, ButtonEdge):
@@ -183,7 +196,7 @@ class Watcher:
 
     def _check_input(self, event: InputActivated, before: ControllerState, effects: tuple[Effect, ...]) -> None:
         starts = [effect for effect in effects if isinstance(effect, StartRecording)]
-        if before.streaming and before.stopping is None and not starts:
+        if before.streaming and before.stopping is None and not starts and not self.full:
             assert any(isinstance(effect, MarkRecording) for effect in effects)
         for start in starts:
             if start.source == "button":
@@ -267,10 +280,13 @@ class Life:
             MicrophoneFailed("none") if state.next_number % 2 else StreamUnsigned("hung"),
             MicrophoneRestored() if state.next_number % 2 else StreamSigned(3),
             ResumeWanted("earlier"),
+            StorageMeasured(rng.choice([0, 20, 45, *[200] * 9]) * MINUTE_BYTES, rng.choice([None, RATE])),
             InputActivated(rng.randrange(4), now_ns - rng.randrange(30) * NS_PER_MS),
         ]
         if rng.random() < 0.01:
             return TerminationAsked()
+        if self.watcher.full and rng.random() < 0.5:
+            return StorageMeasured(200 * MINUTE_BYTES, RATE)  # somebody makes room, or nothing more would happen
         if self.wild:
             number = rng.randrange(state.next_number + 2)
             events += [
@@ -303,7 +319,7 @@ def test_long_lives(seed: int, wild: bool) -> None:
         reasons |= set(watcher.stopped.values())
         exits += watcher.exit is not None
     # The walk has seen what it was made for.
-    assert recordings > 50
+    assert recordings > 40
     assert reasons >= {"button", "camera-lost"}
     assert shown == set(Indication)
     assert exits > 0

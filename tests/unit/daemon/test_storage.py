@@ -45,6 +45,9 @@ class Listener:
     def storage_restored(self) -> None:
         self.told.append("restored")
 
+    def storage_room(self, spare_bytes: int) -> None:
+        self.spare_bytes = spare_bytes
+
     def signer_state(self, fault: str | None) -> None:
         self.told.append(f"signer {fault}")
 

@@ -18,7 +18,6 @@ from agent.doctor.host import HostFacts, check_host, judge_host, probe_host
 from agent.doctor.identity import check_identity
 from agent.doctor.storage import (
     StorageFacts,
-    bytes_per_s,
     check_storage,
     filesystem_type,
     gop_bytes,
@@ -26,6 +25,7 @@ from agent.doctor.storage import (
     probe_storage,
 )
 from agent.doctor.wall_clock import ClockFacts, judge_clock, probe_clock
+from agent.settings.rate import recording_bytes_per_s
 from agent.settings.schema import AudioSettings, BufferSettings, DeviceSettings, Settings, VaultSettings, VideoSettings
 from agent.trust.certificates import make_bench_root, make_device_certificate, pem
 from agent.trust.identity import IdentityPaths, enroll_bench
@@ -51,8 +51,8 @@ def storage_check(name: str, facts: StorageFacts, settings: Settings | None = No
 
 
 def test_what_a_recording_writes() -> None:
-    assert bytes_per_s(Settings()) == (6_000_000 + 64_000) / 8
-    assert bytes_per_s(Settings(audio=AudioSettings(source="none"))) == 750_000
+    assert recording_bytes_per_s(Settings()) == (6_000_000 + 64_000) / 8
+    assert recording_bytes_per_s(Settings(audio=AudioSettings(source="none"))) == 750_000
     assert gop_bytes(Settings(video=VideoSettings(gop_ms=500))) == 379_000
 
 

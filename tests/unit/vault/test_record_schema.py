@@ -66,7 +66,7 @@ def test_every_record_of_a_real_vault_fits(vault: VaultBuilder) -> None:
     # The others are written by the daemon: tests/end_to_end looks at those.
     by_daemon = {
         "certificate-changed", "clock", "config", "encryption", "offload", "ready", "records-lost", "self-test",
-        "sound-missing", "timestamp", "trigger-dropped", "trigger-pending",
+        "sound-missing", "storage", "timestamp", "trigger-dropped", "trigger-pending",
     }  # fmt: skip
     assert types >= documented_types() - by_daemon
     states = {record["state"] for record in records(vault) if record["type"] == "segment"}
