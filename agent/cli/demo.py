@@ -22,6 +22,6 @@ def demo(*, seconds: int, source: str, folder: Path) -> int:
         seconds=seconds,
         source=source,
         folder=folder,
-        story=lambda: Story(Console(highlight=False), clock),
+        story=lambda: Story(Console(highlight=False, emoji=False), clock),
         clock=clock,
     )

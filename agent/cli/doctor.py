@@ -46,7 +46,7 @@ def doctor(
             document["recorded"] = refusal is None
         out.write(json.dumps(document, indent=2) + "\n")
     else:
-        console = Console(file=out, highlight=False)
+        console = Console(file=out, highlight=False, emoji=False)
         console.print(_table(checks))
         console.print(_summary(checks))
         if record and refusal is None:

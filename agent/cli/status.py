@@ -38,7 +38,7 @@ def status(settings: Settings, *, as_json: bool) -> int:
     for name, text in _rows(answer):
         # Text, not markup: messages name sections of the configuration in square brackets.
         table.add_row(name, Text(text))
-    Console(highlight=False).print(table)
+    Console(highlight=False, emoji=False).print(table)
     return 0
 
 

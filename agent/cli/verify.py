@@ -51,7 +51,7 @@ def verify(
     identities = Identities.load(identity) if identity is not None else None
     reports: list[Report | VideoFileReport] = []
     said: list[str] = []
-    console = Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False, soft_wrap=False, emoji=False)  # rich makes a picture of ":AB:" in a fingerprint
     for path in [found for named in paths for found in _expand(named)]:
         if path.is_file():
             of_video = check_video_file(path, roots)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 
+from rich.console import Console
+
+from agent.cli.verify_video import print_video_report
 from agent.encryption.identity import Identities
 from agent.errors import EvidenceDamagedError
 from agent.media.mp4 import Mp4Error, fragment_info, walk, whole_fragments
@@ -16,6 +21,7 @@ from agent.signing.sei import MediaSigningSei, SeiError, parse_sei
 from agent.verify.finding import Findings
 from agent.verify.plain import PlainChecker
 from agent.verify.segments import Checkpoint, FileSum, MediaJob
+from agent.verify.video_file import check_video_file
 from tests.fuzz.artefacts import Artefacts
 from tests.fuzz.target import DefectError, Target
 
@@ -133,6 +139,17 @@ def _file(_: Artefacts, data: bytes) -> None:
     read_file(BytesIO(data))
 
 
+def _video(artefacts: Artefacts, data: bytes) -> None:
+    """`bodycam verify FILE`: a video alone, in the words for people and for programs."""
+    path = artefacts.work / "video.mp4"
+    path.write_bytes(data)
+    report = check_video_file(path, artefacts.roots)
+    json.dumps(report.to_json())
+    with io.TextIOWrapper(io.BytesIO(), "utf-8") as page:
+        print_video_report(Console(file=page, width=100, highlight=False, emoji=False), report)
+        page.flush()
+
+
 def _chains(artefacts: Artefacts) -> list[bytes]:
     found = [parse_sei(unit) for unit in _seis(artefacts)]
     return [sei.chain_pem for sei in found if sei is not None and sei.chain_pem is not None][:1]
@@ -152,5 +169,6 @@ TARGETS = (
     Target("sei", _sei, _seis, (SeiError,), tries=1500),
     Target("sei-key", _key, _chains, tries=300),
     Target("signed-stream", _stream, _streams, tries=60),
+    Target("video-file", _video, named("stream.mp4", "stream.h264"), (EvidenceDamagedError,), tries=40),
     Target("signed-file", _file, named("stream.mp4", "stream.h264"), (EvidenceDamagedError,), tries=100),
 )

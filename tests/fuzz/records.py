@@ -165,7 +165,7 @@ def told(report: Report) -> None:
     """A report in both the forms in which people and programs get it, as bytes."""
     json.dumps(report.to_json()).encode("ascii")
     with io.TextIOWrapper(io.BytesIO(), "utf-8") as page:
-        console = Console(file=page, width=100, highlight=False)
+        console = Console(file=page, width=100, highlight=False, emoji=False)
         print_words(console, print_report(console, report, everything=True))
         page.flush()
 

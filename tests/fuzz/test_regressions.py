@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from agent.cli.verify import verify
 from agent.errors import ConfigError, EncryptionError, StoreError, TimestampError
 from agent.recorder.receipts import check_receipt
 from agent.trust.timestamps import make_request, read_response
@@ -88,7 +89,10 @@ CASES: dict[str, tuple[str, Callable[[Artefacts], bytes]]] = {
         changed("recording-open", utc="0001-01-01T00:00:00.000000Z", media_origin_boottime_ns=-MAX_INTEGER),
     ),
     "a start behind a time that is none": ("records-recover", changed("boot", utc="yesterday")),
-    "a journal that is followed from nowhere": ("records-recover", changed("journal-open", prev_file="0", prev_file_bytes=None)),
+    "a journal that is followed from nowhere": (
+        "records-recover",
+        changed("journal-open", prev_file="0", prev_file_bytes=None),
+    ),
     "a journal that is followed from words": (
         "records-recover",
         changed("journal-open", prev_file="0", prev_file_bytes="x"),
@@ -169,3 +173,15 @@ def test_a_receipt_against_a_journal_that_cannot_be_used_is_refused(artefacts: A
         (layout.recording(name) / "recording.json").write_bytes(b"{}")
         with pytest.raises(StoreError, match="cannot be used"):
             check_receipt(PosixFilesystem(), layout, {**receipt, "recording_id": name})
+
+
+def test_a_fingerprint_is_printed_letter_by_letter(
+    artefacts: Artefacts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """rich takes ":AB:" and ":CD:" for names of pictures: one certificate in four was shown with one."""
+    fingerprint = ":".join(["AB", "CD"] * 16)
+    monkeypatch.setattr("agent.verify.report.fingerprint_text", lambda _: fingerprint)
+    path = artefacts.work / "fingerprint.mp4"
+    path.write_bytes(artefacts.one("stream.mp4"))
+    verify([path], root=None, as_json=False)
+    assert fingerprint in capsys.readouterr().out
