@@ -57,8 +57,8 @@ def shell(rig: Warm) -> None:
         card = rig.copy_card(Path(folder) / "card.ext4")
         state = rig.folder / "state.zst"
         print(  # noqa: T201
-            "The device is up; press Enter for its prompt. `mount /var/lib/bodycam` inserts the card, `bodycam run`"
-            " starts it, `poweroff` ends. What you do is forgotten.",
+            "The device is up; press Enter for its prompt. `mount /var/lib/bodycam/card` inserts the card,"
+            " `systemctl start bodycam` starts the camera, `poweroff` ends. What you do is forgotten.",
             flush=True,
         )
         with Machine(rig.layers, root=rig.root_drive, card=file_drive(card), state=state, terminal=True) as machine:

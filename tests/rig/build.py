@@ -55,10 +55,13 @@ MODULES = (
     "vfat", "vhci-hcd", "virtio_blk", "virtio_console", "virtio_net", "virtio_pci", "virtio_rng", "vivid",
 )  # fmt: skip
 
-EXTRAS = ("opencv-python-headless", "pyrage")
-"""Of the development lock: what the extras `webcam` and `encryption` bring."""
+EXTRAS = ("asn1crypto", "opencv-python-headless", "pyrage", "python-pkcs11")
+"""Of the development lock: what `make install` takes from it."""
 
-SOURCES = ("Makefile", "README.md", "pyproject.toml", "agent", "firmware_bridge", "config", "requirements", "systemd")
+SOURCES = (
+    "LICENSE", "Makefile", "README.md", "agent", "config", "docs", "firmware_bridge", "pyproject.toml", "requirements",
+    "systemd", "tools",
+)  # fmt: skip
 """What of the checkout the device is installed from."""
 
 LEFT_OUT_OF_ROOT = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
@@ -188,9 +191,6 @@ def _device(folder: Path, kernel: Path, root: Path, sources: list[Path]) -> None
     run_logged(
         folder, "tar", "-C", str(ROOT), "-cf", str(source_tar), *(str(path.relative_to(ROOT)) for path in sources)
     )
-    run_logged(
-        folder, "tar", "-C", str(folder), "--transform=s,^,requirements/,", "-rf", str(source_tar), "extras.lock",
-    )  # fmt: skip
     run_logged(
         folder, *_as_root(), "bash", str(HERE / "image/device.sh"), str(root / "root.tar"), str(kernel / "modules.tar"),
         str(source_tar), str(wheels), str(HERE / "guest"), str(folder / "tree"), str(folder / "root.ext4"),

@@ -21,8 +21,8 @@ CHIP_LINES = 54
 BOARD_REVISION = "a22082"
 """A Pi 3 Model B: gpiozero must know which board's pins these are."""
 
-HOME = "/var/lib/bodycam"
-VAULT = f"{HOME}/vault"
+CARD = "/var/lib/bodycam/card"
+VAULT = f"{CARD}/vault"
 CONTROL_SOCKET = "/run/bodycam/control.sock"
 HOLD_MS = 1500
 """As in guest/bodycam.toml."""
@@ -72,17 +72,12 @@ class Camera:
 
     def insert_card(self) -> None:
         """Mount the card; the kernel replays its file system's journal. Raises GuestError when it cannot be mounted."""
-        self.machine.run(f"mount {HOME}")
+        self.machine.run(f"mount {CARD}")
 
     def start(self) -> None:
         """Start the daemon, and watch light and status from now on."""
-        self.machine.run(
-            "if systemctl cat bodycam.service >/dev/null 2>&1; then systemctl start --no-block bodycam.service; else"
-            " systemd-run --quiet --unit=bodycam --property=RuntimeDirectory=bodycam --property=TimeoutStopSec=60"
-            " /opt/bodycam/bin/bodycam run --journald; fi"
-        )
-        pins = [RED_PIN, GREEN_PIN, BLUE_PIN, BUZZER_PIN, VIBRATION_PIN]
-        self.machine.hand.ask("watch", pins=pins, socket_path=CONTROL_SOCKET, every_ms=_WATCH_EVERY_MS)
+        self.machine.run("systemctl start --no-block bodycam.service")
+        self.machine.hand.ask("watch", pins=[RED_PIN, GREEN_PIN], socket_path=CONTROL_SOCKET, every_ms=_WATCH_EVERY_MS)
 
     def stop(self, timeout_s: float = 90) -> None:
         """SIGTERM, and wait for its end."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.rig import build
 from tests.rig.build import HERE, Layers, layer, layer_key, run_logged
-from tests.rig.camera import HOME, Camera
+from tests.rig.camera import CARD, Camera
 from tests.rig.machine import COMMAND_LINE, HARDWARE, Machine
 
 CARD_BYTES = 192_000_000
@@ -47,9 +47,9 @@ class Warm:
             raise
         return camera
 
-    def boot(self, card: str, root: str | None = None) -> Camera:
-        """The same after a cold boot, from the root as it was installed."""
-        machine = Machine(self.layers, root=root or fresh_root_drive(self.layers), card=card)
+    def boot(self, card: str) -> Camera:
+        """The same after a cold boot: of the saved moment's disk, whose file system is as a power cut leaves it."""
+        machine = Machine(self.layers, root=self.root_drive, card=card)
         try:
             camera = Camera(machine)
             camera.fit_out()
@@ -57,11 +57,6 @@ class Warm:
             machine.kill()
             raise
         return camera
-
-
-def fresh_root_drive(layers: Layers) -> str:
-    """The root as it was installed; what is written to it is forgotten."""
-    return f"file={layers.image},format=raw,snapshot=on"
 
 
 def file_drive(image: Path) -> str:
@@ -92,10 +87,10 @@ def _make(folder: Path, layers: Layers) -> None:
         camera.fit_out()
         camera.insert_card()
         # Once through all of it, so that what the daemon loads is in memory; then as if it had never been.
-        machine.run("bodycam enroll --bench", timeout_s=120)
+        machine.run(f"chown bodycam:bodycam {CARD}; runuser -u bodycam -- bodycam enroll --bench", timeout_s=120)
         camera.start()
         camera.wait_shows("ready")
         camera.stop()
-        machine.run(f"rm -r {HOME}/vault/journal {HOME}/vault/recordings; sync; umount {HOME}")
+        machine.run(f"rm -r {CARD}/vault/journal {CARD}/vault/recordings; sync; umount {CARD}")
         machine.save(folder / "state.zst")
     shutil.copy(folder / "log", folder / "made.log")

@@ -14,18 +14,19 @@ echo "rig: bodycam, as docs/operations.md has it"
 mkdir -p "$tree/usr/src/bodycam" "$tree/usr/src/wheels"
 tar -C "$tree/usr/src/bodycam" -xf "$source_tar"
 cp "$wheels"/*.whl "$tree/usr/src/wheels/"
-# What apt-get install python3-lgpio brings on Raspberry Pi OS; Debian has no such package.
-for wheel in "$tree"/usr/src/wheels/lgpio-*-linux_*.whl; do
-    [ -e "$wheel" ] || continue
-    python3 -m zipfile -e "$wheel" "$tree/usr/lib/python3/dist-packages"
-    rm "$wheel"
+for wheel in "$wheels"/lgpio-*-linux_*.whl; do
+    [ ! -e "$wheel" ] || mv "$tree/usr/src/wheels/$(basename "$wheel")" "$tree/usr/src/"
 done
 install -m 755 "$guest/install" "$tree/usr/src/install"
-chroot "$tree" /usr/src/install
-rm -r "$tree/usr/src/wheels" "$tree/usr/src/bodycam" "$tree/usr/src/install"
+# A mount namespace of its own: the mounts end with it, whatever happens.
+# shellcheck disable=SC2016  # the inner shell's argument
+unshare --mount bash -c 'mount -t proc proc "$1/proc" && chroot "$1" /usr/src/install' - "$tree"
+rm -rf "$tree"/usr/src/*
 
 echo "rig: the rig's own additions"
-mkdir -p "$tree/etc/bodycam" "$tree/var/lib/bodycam" "$tree/etc/systemd/system/multi-user.target.wants"
+mkdir -p "$tree/etc/systemd/system/multi-user.target.wants" "$tree/etc/systemd/system/bodycam.service.d"
+cp "$guest/board.conf" "$tree/etc/systemd/system/bodycam.service.d/board.conf"
+mkdir "$tree/var/lib/bodycam/card"
 cp "$guest/bodycam.toml" "$tree/etc/bodycam/bodycam.toml"
 install -m 755 "$guest/rig-agent" "$tree/usr/local/sbin/rig-agent"
 cp "$guest/rig-agent.service" "$tree/etc/systemd/system/"
@@ -36,7 +37,7 @@ echo bodycam >"$tree/etc/hostname"
 cat >"$tree/etc/fstab" <<'FSTAB'
 /dev/vda / ext4 rw,noatime 0 1
 # The card. Not mounted by itself: a warm start must find it untouched, whatever has become of it since.
-/dev/vdb /var/lib/bodycam ext4 rw,noatime,noauto 0 0
+/dev/vdb /var/lib/bodycam/card ext4 rw,noatime,noauto 0 0
 FSTAB
 # A shell on the serial console without a password, for `make rig-shell`.
 sed -i 's/^root:[^:]*:/root::/' "$tree/etc/shadow"
