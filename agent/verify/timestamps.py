@@ -21,6 +21,7 @@ from agent.verify.fields import FieldError, Fields
 from agent.verify.finding import Code, Findings, Severity
 from agent.verify.interval import Anchor, Interval, estimate, outside_ns, rate_error_ns, seconds, utc_json, utc_ns
 from agent.verify.journal import JournalLine
+from agent.verify.words import counted
 
 # A token arrives within two minutes of its request: this is far more records than a camera writes in that time.
 WINDOW_RECORDS = 4096
@@ -74,7 +75,7 @@ class TimestampCheck:
             self._findings.note(
                 Code.TIMESTAMP_UNCHECKED,
                 "journal",
-                f"{self.tokens} timestamp(s) were not checked against a time authority; get its root certificate and "
+                f"{counted(self.tokens, 'timestamp was', 'timestamps were')} not checked against a time authority; get its root certificate and "
                 "give it with --tsa-root TSA.pem.",
             )
         if not self.tokens and self._roots is None:

@@ -13,6 +13,7 @@ from agent.trust.certificates import pem
 from agent.verify.kit_files import verify_script
 from tests.support.evidence_key import EVIDENCE
 from tests.support.packages import offloaded
+from tests.support.time_authority import time_authority
 from tests.support.vault_builder import VaultBuilder
 from tests.unit.trust.test_examiner_page import PAGE, script
 from tests.unit.verify.tampering import edit_lines, flip
@@ -100,6 +101,7 @@ def test_harm_is_found(package: Path) -> None:
 def test_the_page_s_own_commands_for_a_package(package: Path) -> None:
     (commands,) = re.findall(r"^```sh\n(sha256sum verify\.sh\n.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     (package.parent / "verify.sh").write_bytes(verify_script())
+    (package.parent / "tsa.pem").write_bytes(time_authority().root_pem.read_bytes())
     done = subprocess.run(
         ["sh", "-e", "-c", commands.replace("PACKAGE-FOLDER", package.name)],
         cwd=package.parent, capture_output=True, text=True, check=False, timeout=60,
