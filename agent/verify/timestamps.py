@@ -75,8 +75,8 @@ class TimestampCheck:
             self._findings.note(
                 Code.TIMESTAMP_UNCHECKED,
                 "journal",
-                f"{counted(self.tokens, 'timestamp was', 'timestamps were')} not checked against a time authority; get its root certificate and "
-                "give it with --tsa-root TSA.pem.",
+                f"{counted(self.tokens, 'timestamp was', 'timestamps were')} not checked against a time "
+                "authority; get its root certificate and give it with --tsa-root TSA.pem.",
             )
         if not self.tokens and self._roots is None:
             return  # nothing claims trusted time, and nobody asked for it
