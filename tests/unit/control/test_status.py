@@ -18,8 +18,23 @@ ANSWER: dict[str, Any] = {
     "finishing": [],
     "buffered_s": None,
     "vault_free_bytes": 0,
+    "minutes_left": None,
+    "storage_level": None,
     "faults": {},
 }
+
+
+def vault_line(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    class Daemon:
+        def __init__(self, _path: object) -> None: ...
+
+        def request(self, _command: dict[str, str]) -> dict[str, Any]:
+            return ANSWER | changes
+
+    monkeypatch.setattr(page, "ControlClient", Daemon)
+    assert status(Settings(), as_json=False) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("vault")]
+    return line.split(maxsplit=1)[1].strip()
 
 
 @pytest.mark.parametrize(
@@ -35,13 +50,20 @@ ANSWER: dict[str, Any] = {
 def test_room_on_a_small_card_is_told_in_mb(
     free_bytes: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Daemon:
-        def __init__(self, _path: object) -> None: ...
+    assert vault_line({"vault_free_bytes": free_bytes}, monkeypatch, capsys) == said
 
-        def request(self, _command: dict[str, str]) -> dict[str, Any]:
-            return ANSWER | {"vault_free_bytes": free_bytes}
 
-    monkeypatch.setattr(page, "ControlClient", Daemon)
-    assert status(Settings(), as_json=False) == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("vault")]
-    assert line.split(maxsplit=1)[1].strip() == said
+@pytest.mark.parametrize(
+    ("minutes", "level", "said"),
+    [
+        (0, "full", "12 MB free, about 0 minutes of recording (full)"),
+        (29, "very-low", "12 MB free, about 29 minutes of recording (very-low)"),
+        (119, "plenty", "12 MB free, about 119 minutes of recording (plenty)"),
+        (1500, "plenty", "12 MB free, about 25 hours of recording (plenty)"),
+    ],
+)
+def test_room_is_told_in_time_once_it_was_measured(
+    minutes: int, level: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"vault_free_bytes": 12_400_000, "minutes_left": minutes, "storage_level": level}
+    assert vault_line(changes, monkeypatch, capsys) == said
