@@ -28,8 +28,10 @@ from tests.rig.qemu import GuestError, RigError
 from tests.rig.warm import Warm, file_drive
 from tests.support.playback import journal_records, of_type, play, recording_bytes
 
-BUFFER_S = 5.5
-"""The configured pre-event buffer, and a little: full at the press."""
+PRE_EVENT_MS = 5000
+"""As in guest/bodycam.toml."""
+BUFFER_S = PRE_EVENT_MS / 1000 + 0.5
+"""Full at the press."""
 
 
 class Phase(StrEnum):
@@ -225,7 +227,9 @@ def judge(vault: Path, running: _Running, outcome: Outcome) -> None:
     if running.recording_id is not None:
         _measure(journal_records(filesystem, layout), running, outcome)
     if outcome.lost_ms is None and outcome.plan.phase is not Phase.STOP:
-        outcome.lost_ms = outcome.after_press_ms = (running.cut_ns - running.press_ns) / NS_PER_MS
+        # Nothing of it is on flash: what went before the press is lost as well.
+        outcome.after_press_ms = (running.cut_ns - running.press_ns) / NS_PER_MS
+        outcome.lost_ms = outcome.after_press_ms + PRE_EVENT_MS
 
 
 def _measure(records: list[Record], running: _Running, outcome: Outcome) -> None:
