@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.verify.verify import verify_path
-from tests.rig.campaign import line, named
-from tests.rig.power_cut import Outcome, Phase, plan, run
+from tests.rig.campaign import line
+from tests.rig.power_cut import CAUGHT_UP_FRAGMENTS, Outcome, Phase, plan, run
 from tests.rig.warm import Warm
 
 GOP_MS = 1000
@@ -30,7 +29,7 @@ def test_nothing_promised_is_lost(rig: Warm, tmp_path: Path, phase: Phase, seed:
     outcome = carried_out(rig, seed, phase, tmp_path / "case")
     assert outcome.sound, outcome
     if phase is Phase.STEADY:
-        assert outcome.promised >= 5
+        assert outcome.promised >= CAUGHT_UP_FRAGMENTS
         assert outcome.lost_ms is not None
         assert outcome.lost_ms <= GOP_MS + FRAME_MS + EMULATION_MS
 
@@ -38,14 +37,11 @@ def test_nothing_promised_is_lost(rig: Warm, tmp_path: Path, phase: Phase, seed:
 def test_cut_again_while_it_recovers(rig: Warm, tmp_path: Path) -> None:
     outcome = carried_out(rig, 5, Phase.RECOVERY, tmp_path / "case")
     assert outcome.sound, outcome
-    assert outcome.promised >= 3
+    assert outcome.promised >= CAUGHT_UP_FRAGMENTS
 
 
-def test_a_card_that_lies_is_named(rig: Warm, tmp_path: Path) -> None:
-    """The bench must be able to see a broken promise: else the cases above could not fail."""
+def test_on_a_card_that_lies_the_bench_sees_a_broken_promise(rig: Warm, tmp_path: Path) -> None:
+    """Else the cases above could not fail. What names it on the card itself is the campaign's to count."""
     outcome = carried_out(rig, 6, Phase.STEADY, tmp_path / "case", lie=True)
     assert not outcome.sound
-    assert named(outcome)
-    vault = tmp_path / "case" / "vault"
-    if vault.is_dir():
-        assert {finding.code.value for finding in verify_path(vault).findings} <= {*outcome.findings, "no-root"}
+    assert outcome.promises_broken or outcome.unverifiable
