@@ -72,8 +72,6 @@ class _Direct:
 @lru_cache(maxsize=1)
 def _server(artefacts: Artefacts) -> Path:
     """A server with `run`'s own handlers, as far as they need no camera; it lives as long as the process."""
-    # Whoever asked is told of a defect, and that is looked at here.
-    logging.getLogger("bodycam").setLevel(logging.CRITICAL + 1)
     vault = VaultBuilder(artefacts.work / "control")
     desk = TimestampDesk(_Direct(vault), vault.clock)
 
@@ -92,7 +90,15 @@ def _server(artefacts: Artefacts) -> Path:
 
 
 def _commands(artefacts: Artefacts, data: bytes) -> None:
-    path = _server(artefacts)
+    log = logging.getLogger("bodycam")
+    log.disabled = True  # whoever asked is told of a defect, and that is looked at here
+    try:
+        _ask(_server(artefacts), data)
+    finally:
+        log.disabled = False
+
+
+def _ask(path: Path, data: bytes) -> None:
     # The server is right to wait for a line's end; a client that sends none is tried once, with frames.
     asked = b"".join(line + b"\n" for line in data.split(b"\n")[:_MAX_MESSAGES])
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
