@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from agent.clock import NS_PER_MS
 from agent.controller.gestures import GestureState
+from agent.controller.picture import PictureState
 from agent.controller.room import Room, StorageLevel
 from agent.controller.signals import Indication
 from agent.settings.schema import Settings
@@ -46,6 +47,7 @@ class ControllerState:
     room: Room | None = None
     camera_fault: str | None = None
     stream_given_up: bool = False
+    picture: PictureState = field(default_factory=PictureState)
     active: ActiveRecording | None = None
     pending: PendingStart | None = None
     finishing: frozenset[int] = frozenset()
