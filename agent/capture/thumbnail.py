@@ -23,6 +23,8 @@ ROWS, COLUMNS = 9, 16
 _PER_BLOCK = 16
 _WHITE = 250
 _SURFACE_TERMS = 6
+# Of the variance of the blocks' means. Three would do for noise of single pixels; sensors have some of whole rows, too.
+_STANDARD_ERRORS = 5
 # Formats whose first plane is 8-bit luma; of others swscale makes one.
 _LUMA_FIRST = frozenset(
     {"yuv420p", "yuvj420p", "nv12", "nv21", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "yuv411p", "gray"}
@@ -44,7 +46,7 @@ class Figures:
     """Of one thumbnail; luma on a scale of 0 (black) to 255 (white).
 
     mean: of all. detail: standard deviation of the blocks' means without the smooth part and without what noise alone
-    makes of it. noise: how much detail noise could pretend (three standard errors of that estimate). white: share of
+    makes of it. noise: how much detail noise could pretend. white: share of
     samples that are as good as white. still: whether each sample is as in the thumbnail before; None without one.
     """
 
@@ -60,9 +62,10 @@ def thumbnail(image: av.VideoFrame) -> Thumbnail:
     size = min(_PER_BLOCK, image.height // ROWS, image.width // COLUMNS)
     if size < 2:
         raise ValueError(f"A picture of {image.width}x{image.height} is too small for a thumbnail.")
-    full_range = image.format.name.startswith("yuvj") or image.color_range == ColorRange.JPEG
     if image.format.name not in _LUMA_FIRST:
-        image, full_range = image.reformat(format="gray", dst_color_range=ColorRange.JPEG), True
+        image = image.reformat(format="gray")
+    # Grey is full range, whatever the frame says: so swscale makes it, and cameras give it.
+    full_range = image.format.name.startswith(("yuvj", "gray")) or image.color_range == ColorRange.JPEG
     rows, columns = _places(image.height, ROWS * size), _places(image.width, COLUMNS * size)
     samples = luma_of(image)[rows].take(columns, axis=1)
     return Thumbnail(samples.reshape(ROWS, size, COLUMNS, size), full_range)
@@ -85,7 +88,7 @@ def measure(now: Thumbnail, before: Thumbnail | None) -> Figures:
     return Figures(
         mean=float(means.mean()),
         detail=math.sqrt(max(0.0, spread - by_noise)),
-        noise=math.sqrt(3 * by_noise * math.sqrt(2 / free)),
+        noise=math.sqrt(_STANDARD_ERRORS * by_noise * math.sqrt(2 / free)),
         white=float((samples >= _WHITE).mean()),
         still=same,
     )

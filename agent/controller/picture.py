@@ -14,7 +14,7 @@ LOOK_EVERY_S = 2
 
 COVERED_MEAN = 60.0
 """A lens behind a hand or cloth in daylight still gets some light; above this it looks at a wall, or into fog."""
-COVERED_DETAIL = 0.3
+COVERED_DETAIL = 0.4
 """Of 255. The demo's daylight footage has 15 to 40, at a twenty-fifth of its light 0.6 and more, all but black with the
 sensor's noise over it; a covered lens has what its noise pretends."""
 WHITE_SHARE = 0.8

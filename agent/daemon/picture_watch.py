@@ -46,6 +46,11 @@ class PictureWatch:
                 log("no-thumbnail", logging.WARNING, message=str(error))
             self._fails = True
 
+    @property
+    def waits(self) -> bool:
+        """Whether something is to be measured."""
+        return not self._waiting.empty()
+
     def measure_waiting(self) -> bool:
         """Measure what waits, or wait for it. False when it is `stop`."""
         now = self._waiting.get()

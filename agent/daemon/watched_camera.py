@@ -19,6 +19,8 @@ from agent.settings.schema import Settings
 
 OPEN_NS = 20 * NS_PER_S
 """Starting libcamera takes 2 to 8 s on a small board, and a USB camera that resets on the bus some more."""
+FIRST_FRAME_NS = 10 * NS_PER_S
+"""Until there is one the controller cannot miss the next; cameras that are well give it within 3 s."""
 CLOSE_NS = 5 * NS_PER_S
 ENDING_NS = 40 * NS_PER_S
 """How long an end in order takes at most: the controller notices a silent camera first, and seals before it exits."""
@@ -44,6 +46,7 @@ class WatchedCamera:
         self._board = board
         self._saw = saw
         self._frames_ns = frames_allowed_ns(settings)
+        self._gave = False
         self._pause_ns = settings.camera.retry_max_s * NS_PER_S + CLOSE_NS
 
     @property
@@ -64,8 +67,12 @@ class WatchedCamera:
 
     def read(self) -> CameraFrame:
         self._board.rests(Part.ENCODER)
-        self._board.says(Part.CAMERA, "waiting for a frame", self._frames_ns)
+        if self._gave:
+            self._board.says(Part.CAMERA, "waiting for a frame", self._frames_ns)
+        else:
+            self._board.says(Part.CAMERA, "waiting for the first frame", FIRST_FRAME_NS)
         frame = self._camera.read()
+        self._gave = True
         self._board.rests(Part.CAMERA)
         self._board.says(Part.ENCODER, "encoding a frame", self._frames_ns)
         self._saw(frame)

@@ -15,6 +15,7 @@ import agent.daemon.capture
 import agent.daemon.storage
 from agent.capture.camera import Camera, CameraFormat, CameraFrame
 from agent.clock import NS_PER_MS, NS_PER_S, SimulatedClock
+from agent.controller.controller import HUNG_FACTOR
 from agent.controller.signals import Indication
 from agent.controller.state import ControllerState
 from agent.daemon.capture import CaptureThread
@@ -23,7 +24,14 @@ from agent.daemon.health import Hang, HealthBoard, Part, Report, judge, needs_re
 from agent.daemon.signing_watch import SigningWatch
 from agent.daemon.storage import StorageThread
 from agent.daemon.watchdog import Watchdog
-from agent.daemon.watched_camera import OPEN_NS, WatchedMicrophone, frames_allowed_ns, watched_camera, watched_ring
+from agent.daemon.watched_camera import (
+    FIRST_FRAME_NS,
+    OPEN_NS,
+    WatchedMicrophone,
+    frames_allowed_ns,
+    watched_camera,
+    watched_ring,
+)
 from agent.daemon.watched_storage import STALL_NS, TURN_NS, WatchedFilesystem, WatchedOpening
 from agent.encode.video import VideoEncoder
 from agent.errors import CameraError, StorageError
@@ -80,12 +88,14 @@ class Guard:
         self.board = HealthBoard(self.clock)
         self.faults: dict[str, str | None] = {}
         self.sound: list[str | None] = []
+        self.hung: list[str] = []
         self.watchdog = Watchdog(
             self.manager,
             self.board,
             self.clock,
             note_fault=self.faults.__setitem__,
             sound_changed=self.sound.append,
+            camera_hung=self.hung.append,
         )
         self.storage: AnsweringStorage | StorageThread = AnsweringStorage()
 
@@ -381,8 +391,10 @@ def test_a_camera_that_hangs_in_open_stops_the_feed(capture: CaptureGuard) -> No
     assert capture.is_fed()
     assert not capture.jump(OPEN_NS)
     assert "hangs: opening" in (capture.faults["camera-hung"] or "")
+    assert capture.hung == [capture.faults["camera-hung"]], "the controller is asked to end in order, once"
     released.set()
     capture.camera.taken(1)
+    capture.frames(1)
     assert capture.is_fed()
     assert capture.faults["camera-hung"] is None
 
@@ -416,10 +428,18 @@ def test_an_absent_camera_is_a_declared_state_for_ever(capture: CaptureGuard) ->
 def test_a_camera_that_freezes_is_left_to_the_controller_first(capture: CaptureGuard) -> None:
     capture.begin()
     limit_ns = frames_allowed_ns(capture.settings)
-    assert limit_ns >= 5 * capture.settings.camera.stall_ms * NS_PER_MS + 33 * NS_PER_S
+    assert limit_ns >= HUNG_FACTOR * capture.settings.camera.stall_ms * NS_PER_MS + 33 * NS_PER_S
     capture.clock.advance_ns(limit_ns - WATCHDOG_NS)
     assert capture.is_fed(seconds=25)
     assert not capture.jump(WATCHDOG_NS)
+
+
+def test_a_camera_that_hangs_before_its_first_frame_is_not_waited_for_so_long(capture: CaptureGuard) -> None:
+    capture.thread.start()
+    capture.camera.taken(1)
+    assert not capture.jump(FIRST_FRAME_NS)
+    assert capture.hung
+    assert "waiting for the first frame" in capture.hung[0]
 
 
 def test_an_encoder_that_blocks_stops_the_feed(capture: CaptureGuard, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -433,6 +453,7 @@ def test_an_encoder_that_blocks_stops_the_feed(capture: CaptureGuard, monkeypatc
     assert capture.is_fed()
     assert not capture.jump(frames_allowed_ns(capture.settings))
     assert "encoding a frame" in (capture.faults["encoder-hung"] or "")
+    assert capture.faults["encoder-hung"] in capture.hung
     encoder.free.set()
 
 
@@ -476,8 +497,11 @@ def test_a_microphone_that_hangs_is_declared_and_video_goes_on(guard: Guard) -> 
     reading.start()
     while Part.SOUND not in guard.board.reports():
         pass
+    guard.turn(2.0)
+    assert len(guard.sound) == 1, "told within 2 s"
     assert guard.jump(60 * NS_PER_S)
     assert len(guard.sound) == 1
+    assert guard.hung == [], "sound that hangs ends nothing"
     assert "The sound hangs" in (guard.sound[0] or "")
     microphone.give()
     reading.join(WAIT_S)
