@@ -59,6 +59,10 @@ STOP_TIMEOUT_NS = 20 * NS_PER_S
 PRESS_KEPT_S = 120
 """How long a press waits for a camera that is not there."""
 
+STOOD_STILL_NS = NS_PER_S
+"""Ticks come ten times a second. After a longer pause it was not the camera that was silent: the device was suspended,
+through which the boot clock runs on, or code had to be read from a card that stalled. It is waited for from then on."""
+
 CAMERA_HUNG = "camera-hung"
 """Why a recording was stopped, and the process ended."""
 
@@ -329,9 +333,13 @@ class _Step:
             self.effects.append(Play(Cue.FAULT))
 
     def _note_frames(self, newest_frame_ns: int | None) -> None:
+        ticked_ns = self.state.ticked_ns
+        if ticked_ns is not None and self.now_ns - ticked_ns > STOOD_STILL_NS:
+            self._update(awake_ns=self.now_ns)
+        self._update(ticked_ns=self.now_ns)
         if not self.state.streaming or newest_frame_ns is None:
             return
-        silent_ns = self.now_ns - newest_frame_ns
+        silent_ns = self.now_ns - max(newest_frame_ns, self.state.awake_ns)
         stall_ns = self.settings.camera.stall_ms * NS_PER_MS
         fresh = silent_ns <= stall_ns
         if fresh != self.state.frames_fresh:

@@ -37,6 +37,7 @@ class ControllerState:
     """Everything, in one value. `shown` is what the lights show; it changes only with a Show effect.
 
     stream_given_up: the camera hangs, and recordings have been told to make do with what the ring holds.
+    ticked_ns: when the last tick came. awake_ns: when this process last went on after it had stood still.
     """
 
     gesture: GestureState = field(default_factory=GestureState)
@@ -47,6 +48,8 @@ class ControllerState:
     room: Room | None = None
     camera_fault: str | None = None
     stream_given_up: bool = False
+    ticked_ns: int | None = None
+    awake_ns: int = 0
     picture: PictureState = field(default_factory=PictureState)
     active: ActiveRecording | None = None
     pending: PendingStart | None = None

@@ -75,6 +75,9 @@ class Watchdog:
     def turn(self, state: ControllerState, storage: Storage) -> None:
         """The controller turned, with this state."""
         now_ns = self._clock.boottime_ns()
+        if self._turned_ns is not None and now_ns - self._turned_ns > TURN_LIMIT_NS:
+            self._board.excuse(self._turned_ns, now_ns)
+        self._turned_ns = now_ns
         self._board.says(Part.CONTROLLER, "deciding", TURN_LIMIT_NS)
         self._ping(storage, now_ns)
         hangs = judge(self._board.reports(), now_ns)

@@ -22,6 +22,8 @@ OPEN_NS = 20 * NS_PER_S
 FIRST_FRAME_NS = 10 * NS_PER_S
 """Until there is one the controller cannot miss the next; cameras that are well give it within 3 s."""
 CLOSE_NS = 5 * NS_PER_S
+PAUSE_SLACK_NS = 30 * NS_PER_S
+"""Beyond the pause itself, which nothing in the kernel can lengthen."""
 ENDING_NS = 40 * NS_PER_S
 """How long an end in order takes at most: the controller notices a silent camera first, and seals before it exits."""
 MICROPHONE_OPEN_NS = 10 * NS_PER_S
@@ -47,7 +49,7 @@ class WatchedCamera:
         self._saw = saw
         self._frames_ns = frames_allowed_ns(settings)
         self._gave = False
-        self._pause_ns = settings.camera.retry_max_s * NS_PER_S + CLOSE_NS
+        self._pause_ns = settings.camera.retry_max_s * NS_PER_S + PAUSE_SLACK_NS
 
     @property
     def name(self) -> str:
@@ -127,7 +129,7 @@ def watched_camera(
     try:
         return WatchedCamera(open_camera(), board, settings, saw)
     except BodycamError:
-        pause_ns = settings.camera.retry_max_s * NS_PER_S + CLOSE_NS
+        pause_ns = settings.camera.retry_max_s * NS_PER_S + PAUSE_SLACK_NS
         board.says(Part.CAMERA, "waiting to open the camera again", pause_ns)
         raise
 

@@ -1,4 +1,4 @@
-"""What a thumbnail says of a picture: real footage by day and, made dark and noisy, by night; covered and dazzled lenses."""
+"""What a thumbnail says: of real footage by day and, made dark and noisy, by night; of covered and dazzled lenses."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def noisy(luma: Luma, sigma: float, seed: int = 0) -> Luma:
 def dim(height: int, width: int, level: float) -> Luma:
     """What light leaks past a hand: brighter at one side, no edge in it."""
     down, right = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    return level * (1 + 0.7 * right + 0.3 * down + 0.2 * right**2)
+    light: Luma = level * (1 + 0.7 * right + 0.3 * down + 0.2 * right**2)
+    return light
 
 
 def pictures(path: Path, count: int = 4, step: int = 50) -> list[Luma]:
@@ -130,7 +131,8 @@ def test_every_pixel_format_says_the_same(format_: str) -> None:
     frame = frame_of(noisy(street() + 40, 2.0))
     given = measure(thumbnail(frame), None)
     other = measure(thumbnail(frame.reformat(format=format_)), None)
-    assert (other.mean, other.detail) == (pytest.approx(given.mean, abs=1.5), pytest.approx(given.detail, abs=1.0))
+    assert other.mean == pytest.approx(given.mean, abs=1.5)
+    assert other.detail == pytest.approx(given.detail, abs=1.0)
 
 
 def test_a_picture_is_still_only_if_every_sample_is() -> None:
