@@ -150,6 +150,11 @@ def goes_on_linked(desk: Desk, cut: str, reason: str) -> None:
 
 def test_a_camera_that_blocks_in_the_kernel_costs_a_restart_and_no_wish(desk: Desk) -> None:
     camera, cut = started_recording(desk)
+    (desk.folder / "same").touch()
+    frozen = wait_status(camera, lambda status: status["faults"], "it told of the picture that stands still")
+    assert frozen["faults"].keys() == {"picture"}
+    assert frozen["shows"] == "recording"
+    (desk.folder / "same").unlink()
     os.mkfifo(desk.folder / "read")
     hung_ns = SystemClock().boottime_ns()
     told = wait_status(camera, lambda status: status["shows"] == "fault", "it showed the fault")
