@@ -311,7 +311,7 @@ class SignatureCheck:
                 Code.TIME_OUTSIDE_CERTIFICATE,
                 subject,
                 f"Records claim times up to {key.last:%Y-%m-%d %H:%M:%S} UTC, after their certificate expired "
-                f"({end:%Y-%m-%d %H:%M:%S}).",
+                f"({end:%Y-%m-%d %H:%M:%S}): it was used for too long, or the camera's clock was ahead then.",
             )
 
     def _path_from(self, certificate: x509.Certificate) -> list[x509.Certificate]:
