@@ -94,8 +94,8 @@ def _print_speed(lines: Lines, report: VideoFileReport) -> None:
             lines,
             "warn",
             f"What is signed of this film plays for {plays_s:.1f} s, and lasted {lasted_s:.1f} s by the times that are "
-            "signed in it: somebody changed how fast it plays, or the camera's clock was set meanwhile. Compare it with "
-            "the evidence package.",
+            "signed in it: somebody changed how fast it plays, or the camera's clock was set meanwhile. Compare it "
+            "with the evidence package.",
             "yellow",
         )
 

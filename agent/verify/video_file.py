@@ -33,7 +33,7 @@ NOT_PROVED = (
 )
 """What signatures in a video do not prove, whatever comes out."""
 MAX_OFF_S, MAX_OFF_SHARE = 1.0, 0.02
-"""By so much the time that a film plays may differ from the signed one, whichever is more: clocks are set and run off."""
+"""By so much the time that a film plays may differ from the signed one, whichever is more: clocks run off."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -107,7 +107,8 @@ class VideoFileReport:
         if self.summary.first_uncovered is not None:
             return (
                 f"Not all of this video is signed: from {where(self.summary.first_uncovered)} on "
-                f"{counted(counts[GopState.UNCOVERED], 'GOP has', 'GOPs have')} no signature, as when the camera's signer fails. Only the "
+                f"{counted(counts[GopState.UNCOVERED], 'GOP has', 'GOPs have')} no signature, as when the camera's "
+                "signer fails. Only the "
                 "camera's journal can vouch for them."
             )
         if not counts[GopState.VALID]:

@@ -130,7 +130,7 @@ class SeenVideo:
                 Code.VIDEO_GOP,
                 subject,
                 f"{counted(len(gops), 'GOP does', 'GOPs do')} not fit the signatures in the video either{begin} of the "
-                f"recording. That follows from the change to {name} and says no more than it: where a signature itself "
+                f"recording. That follows from what is wrong with {name} and says no more: where a signature itself "
                 "was hit, the GOP before it does not fit, or the signature looks like another key's.",
                 recording_id=recording_id,
                 follows=file,
