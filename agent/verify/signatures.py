@@ -60,6 +60,7 @@ class SignatureCheck:
         self.device_id: str | None = None
         self._pending_from: int | None = None
         self._pending = 0
+        self._unsigned = 0
         self._pending_total = 0
         self.signed = 0
         self.late: list[tuple[int, int]] = []
@@ -108,7 +109,7 @@ class SignatureCheck:
                 at=self._pending_from,
                 until=line.ordinal - 1,
             )
-            self._pending_from, self._pending = None, 0
+            self._pending_from, self._pending, self._unsigned = None, 0, 0
         if line.record.type == "journal-open":
             self._opened(line)
         spans = self._key.spans if self._key is not None else self._unknown_now
@@ -118,12 +119,15 @@ class SignatureCheck:
             self.signed += 1
             if line.record.type == "certificate-changed":
                 self._take_introduction(line)
-            self._pending_total += self._pending
+            self._pending_total += self._unsigned
+            self._unsigned = 0
             self._pending_from, self._pending = None, 0
             return True
         if self._pending_from is None:
             self._pending_from = line.ordinal
         self._pending += 1
+        # One whose signature cannot be checked, for want of its certificate, was not written without.
+        self._unsigned += line.record.signature is None
         return line.record.signature is None
 
     def finish(self, concerns: Callable[[int, int], bool] = lambda _first, _last: True) -> None:

@@ -426,8 +426,8 @@ def test_many_changed_records_in_a_row_are_one_sentence(tmp_path: Path) -> None:
     )
     report = Scene(where).report()
     text, everything = flat(printed(report)), flat(printed(report, everything=True))
-    run = f"Records {first + 1} to {last + 1} (trigger … checkpoint, 00:00.000 to 00:06.000 of the recording) were changed"
-    assert run in text
+    where_to = "(trigger … checkpoint, 00:00.000 to 00:06.000 of the recording)"
+    assert f"Records {first + 1} to {last + 1} {where_to} were changed" in text
     assert text.count("fail SIGNATURE_BAD") == 1
     assert everything.count("fail SIGNATURE_BAD") == last - first + 1
     assert "by what is here of the journal, which is not as it was signed" in text
