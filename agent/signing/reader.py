@@ -79,9 +79,7 @@ class StreamReader:
             elif unit.type in (NON_IDR_SLICE, IDR_SLICE):
                 self._slice(data, unit, media_time_s)
             elif unit.type in UNCOVERED_PICTURE_TYPES:
-                self._current(
-                    media_time_s
-                ).problem = "It has pictures in a form that no signature covers."
+                self._current(media_time_s).problem = "It has pictures in a form that no signature covers."
         yield from self._final()
 
     def unreadable(self, reason: str, media_time_s: float | None) -> Iterator[GopFinding]:

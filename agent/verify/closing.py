@@ -11,7 +11,9 @@ from agent.verify.words import media_place
 def check_closed(evidence: Evidence, recording: RecordingCheck, findings: Findings) -> None:
     """Report a recording that does not begin with its trigger, has no end, or a clock that nobody had set."""
     recording_id = recording.recording_id
-    if not recording.triggered and (recording.opened is not None or not recording.recovered):
+    # Power may go when something of it is on flash and nothing in the journal yet.
+    begins_late = recording.opened is None and recording.recovered and not recording.trigger_journalled
+    if not recording.triggered and not begins_late:
         findings.fail(
             Code.PACKAGE_INCOMPLETE if evidence.is_package else Code.RECORD_INVALID,
             recording_id,
