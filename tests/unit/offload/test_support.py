@@ -23,6 +23,31 @@ def sheet_of(package: Path) -> dict[str, Any]:
     return sheet
 
 
+def text_of(package: Path) -> str:
+    """support.txt as it is read aloud, without its line breaks."""
+    return " ".join((package / "support.txt").read_text(encoding="ascii").split())
+
+
+def record_of(package: Path, type_: str, **own: Any) -> tuple[int, dict[str, Any]]:
+    """Number and fields of the one record of this type that says this."""
+    ((seq, fields),) = [
+        (seq, fields)
+        for seq, fields in records_of(package).items()
+        if fields["type"] == type_ and own.items() <= fields.items()
+    ]
+    return seq, fields
+
+
+def remade(package: Path) -> tuple[bytes, bytes]:
+    """Both files as somebody makes them who has the package and nothing else."""
+    (recording,) = read_index(Evidence.at(package)).recordings.values()
+    chains = [path.read_bytes() for path in sorted((package / "device").glob("chain*.pem"), key=chain_order)]
+    sheet = SupportSheet(recording, described_certificates(chains))
+    for record in chained_records([from_file(path) for path in sorted((package / "journal").iterdir())]):
+        sheet.take(record)
+    return sheet.to_json(), sheet.to_text()
+
+
 def records_of(package: Path) -> dict[int, dict[str, Any]]:
     lines = [line for path in sorted((package / "journal").iterdir()) for line in path.read_bytes().splitlines()]
     records = [parse_line(line) for line in lines]
@@ -99,19 +124,23 @@ def test_the_last_examination_before_the_recording_is_listed_and_no_later_one(
     assert records_of(package)[listed["record"]]["utc"] == listed["utc"]
     assert any("Too late." in str(fields) for fields in records_of(package).values())
     assert sheet["runs"][0]["self_test"]["tests"] == tests
-    assert "The second." in (package / "support.txt").read_text(encoding="ascii")
+    moment = listed["utc"].replace("T", " ")[:23]
+    said = f"between that start and the recording was at {moment} UTC: 1 test, 1 in order (record {listed['record']})."
+    assert said in text_of(package)
+    assert "camera, ok: The second." in text_of(package)
 
 
 def test_without_an_examination_the_sheet_says_so(vault: VaultBuilder, tmp_path: Path) -> None:
     recording_id = vault.record(2)
     package = offloaded(vault, tmp_path)[recording_id]
     assert sheet_of(package)["last_examination"] is None
+    assert "No examination (`bodycam doctor --record`) was logged" in text_of(package)
 
 
 def test_the_hashes_are_those_of_all_media_files(vault: VaultBuilder, tmp_path: Path) -> None:
     recording_id = vault.record(5)
     package = offloaded(vault, tmp_path)[recording_id]
-    listed = {entry["file"]: (entry["bytes"], entry["sha256"]) for entry in sheet_of(package)["hashes"]}
+    listed = {entry["file"]: (entry["bytes"], entry["sha256"]) for entry in sheet_of(package)["files"]}
     media = [path for path in package.iterdir() if path.suffix in (".m4s", ".mp4")]
     assert listed == {path.name: (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()) for path in media}
 
@@ -119,12 +148,13 @@ def test_the_hashes_are_those_of_all_media_files(vault: VaultBuilder, tmp_path: 
 def test_it_says_that_it_is_no_evidence_and_claims_nothing(vault: VaultBuilder, tmp_path: Path) -> None:
     recording_id = vault.record(2)
     package = offloaded(vault, tmp_path)[recording_id]
-    text = (package / "support.txt").read_text(encoding="ascii")
-    assert "no evidence itself" in text
+    text = text_of(package)
+    assert "is derived from that log and is no evidence itself" in text
+    assert "no evidence itself" in sheet_of(package)["note"]
     assert "No claim about the law" in text
     assert recording_id in text
     assert not any(word in text.lower() for word in ("compliant", "complies", "admissible", "authenticated"))
-    for entry in sheet_of(package)["hashes"]:
+    for entry in sheet_of(package)["files"]:
         assert entry["sha256"] in text
 
 
@@ -155,7 +185,8 @@ def test_long_lists_are_cut_and_say_so(vault: VaultBuilder, tmp_path: Path) -> N
     sheet = sheet_of(package)
     assert len(sheet["events"]) == MAX_LISTED
     assert sheet["entries_left_out"] == 5
-    assert "5 entries are not listed here" in (package / "support.txt").read_text()
+    assert sheet["events"][-1]["message"] == f"Fault {MAX_LISTED + 4}.", "the newest are those that matter"
+    assert "5 entries are not listed here" in text_of(package)
 
 
 def test_it_is_the_same_to_the_byte_each_time(vault: VaultBuilder, tmp_path: Path) -> None:
