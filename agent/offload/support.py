@@ -16,7 +16,7 @@ from typing import Any
 
 from agent import __version__
 from agent.errors import DeviceKeyError
-from agent.offload.support_entry import Entry, Kept, Origin, is_whole
+from agent.offload.support_entry import BOOTTIME, Entry, Kept, Origin, is_whole
 from agent.offload.support_frames import FewerFrames
 from agent.offload.support_page import page
 from agent.trust.certificates import fingerprint_hex, parse_chain
@@ -203,9 +203,7 @@ class SupportSheet:
             "journal_files": [entry.document() for entry in self._journal_files.entries],
             "runs": self._runs,
             "last_examination": self._examination.document() if self._examination else None,
-            "recording": [
-                _without(entry.document(origin, **entry.clock_state()), "recording_id") for entry in self._own_entries()
-            ],
+            "recording": [_without(self._of_recording(entry), "recording_id") for entry in self._own_entries()],
             "fewer_frames": self._fewer.document(),
             "clock": [
                 entry.document(when=when, **entry.clock_state())
@@ -246,6 +244,19 @@ class SupportSheet:
 
     def _file_names(self) -> list[str]:
         return sorted(self._files, key=lambda name: (name[:1].isdigit(), name))
+
+    def _of_recording(self, entry: Entry) -> dict[str, Any]:
+        said = entry.document(self._origin, **entry.clock_state())
+        trigger = self._single.get("trigger")
+        if entry.type == "recording-open" and trigger is not None and trigger.boot_id == entry.boot_id:
+            # It is written seconds later than the trigger, and the clock may have been set in between: then the two
+            # would not agree on when the same picture was taken.
+            said |= {
+                f"{stem}_utc": trigger.wall(entry.own[f"{stem}{BOOTTIME}"])
+                for stem in ("media_origin", "trigger")
+                if is_whole(entry.own.get(f"{stem}{BOOTTIME}"))
+            }
+        return said
 
     def _own_entries(self) -> list[Entry]:
         return sorted([*self._single.values(), *self._own.entries], key=lambda entry: entry.record)

@@ -11,12 +11,13 @@ from agent.offload.support_lines import Lines, Said, moment, number, place, ref,
 FOREWORD = (
     "What the camera wrote into its signed log about one recording, gathered so that a person can describe how the "
     "recording came about. This sheet is derived from that log and is no evidence itself: what counts is the record "
-    'whose number stands behind a sentence, "(record 12)", once the log is verified (see VERIFY.txt). No claim about '
+    'whose number stands behind a sentence, "(record N)", once the log is verified (see VERIFY.txt). No claim about '
     "the law of any place is made."
 )
 TIMES = (
-    "Times of day are those of the camera's own clock, in UTC, unless a sentence says otherwise. Places in the "
-    "recording are counted from its first picture, as a player shows them: 01:02.500 is one minute and 2.5 seconds."
+    "Times of day are those of the camera's own clock as it stood when the record was written, in UTC, unless a "
+    "sentence says otherwise. Places in the recording are counted from its first picture, as a player shows them: "
+    "01:02.500 is one minute and 2.5 seconds."
 )
 PROCESS = (
     "The camera encodes video (H.264) and sound (AAC) and keeps the last seconds in memory. From a trigger on it "
@@ -100,7 +101,7 @@ def _files(lines: Lines, sheet: Said) -> None:
         lines.say(f"{one['file']}: {size(one)}{span}{state} {ref(one)}")
         lines.say(text(one, "sha256"), indent="    ")
     if not sheet["files"]:
-        lines.say("None: nothing of it was stored.")
+        lines.say("It has none: nothing of it was stored.")
 
 
 def _appendix(lines: Lines, sheet: Said) -> None:

@@ -47,11 +47,19 @@ def single(sheet: Said, type_: str) -> Said | None:
 def in_short(lines: Lines, sheet: Said) -> None:
     """What somebody asks first."""
     opened, close = single(sheet, "recording-open"), single(sheet, "recording-close")
-    began = moment(opened["media_origin_utc"]) if opened and opened.get("media_origin_utc") else "a time not logged"
     length = place(number(close or {}, "end_media_ms"))
+    if opened is None:
+        lines.say(
+            "In short: it was cut off before a first fragment of it was logged. What lay on the storage at the "
+            f"camera's next start, {length} (minutes and seconds) of video, was sealed as it lay {ref(close)}.",
+            indent="",
+        )
+        return
+    began = moment(opened["media_origin_utc"]) if opened.get("media_origin_utc") else "a time not logged"
+    trigger = single(sheet, "trigger")
     lines.say(
         f"In short: {length} (minutes and seconds) of video{_sound(opened)}, {_tongue(sheet)}, whose first picture was "
-        f"taken at {began} by the camera's own clock{_end(close)} {ref(opened, close)}.",
+        f"taken at {began} by the camera's own clock{_end(close)} {ref(trigger, opened, close)}.",
         indent="",
     )
 
@@ -60,8 +68,8 @@ def _end(close: Said | None) -> str:
     return "; it was cut off and sealed at the camera's next start" if close and close.get("recovered") else ""
 
 
-def _sound(opened: Said | None) -> str:
-    return " with sound" if opened and opened.get("audio") is not None else " without sound"
+def _sound(opened: Said) -> str:
+    return " without sound" if opened.get("audio") is None else " with sound"
 
 
 def _tongue(sheet: Said) -> str:
@@ -77,7 +85,7 @@ def recording(lines: Lines, sheet: Said) -> None:
     if opened is not None:
         _opened(lines, opened)
     else:
-        lines.say("Nothing of it was stored before it was interrupted, so no record tells of its beginning.")
+        lines.say("It was cut off before a first fragment of it was logged, so no record tells how it began.")
     markers = of_type(sheet["recording"], "marker")
     for entry in markers:
         lines.say(
@@ -276,7 +284,7 @@ def events(lines: Lines, sheet: Said) -> None:
     if len(shown) > MAX_EVENTS:
         lines.item(f"{len(shown) - MAX_EVENTS} more stand in the appendix.")
     if not shown and not sheet["faults_when_it_began"]:
-        lines.say("None was logged while it was recorded, and none was open when it began.")
+        lines.say("No fault was logged while it was recorded, and none was open when it began.")
     before = of_type([one for one in sheet["events"] if one["when"] == "before"], "fault")
     over = len(before) - len(sheet["faults_when_it_began"])
     if over > 0:
@@ -320,6 +328,9 @@ def encryption(lines: Lines, sheet: Said) -> None:
     lines.heading("8. ENCRYPTION")
     said = sheet["runs"][0].get("encryption") if sheet["runs"] else None
     opened = single(sheet, "recording-open") or {}
+    if not any(one["file"][:1].isdigit() for one in sheet["files"]):
+        lines.say("No segment of it is in this package, encrypted or not.")
+        return
     if not _encrypted(sheet):
         lines.say(f"The recording is not encrypted: whoever has its files can play them{_named(said)}.")
         return
