@@ -549,3 +549,36 @@ def test_a_step_of_the_clock_is_not_crowded_out(vault: VaultBuilder, tmp_path: P
         vault.journal.append("clock", reason="periodic", step_ms=0)
     package = packed(vault, tmp_path, vault.record(2))
     assert "by -7.000 s, before the recording; from then on it was" in text_of(package)
+
+
+def test_hardware_and_operating_system_are_named_where_the_log_has_them() -> None:
+    recording = IndexedRecording("01a0c450-6c00-7000-8000-000000000001", "CAM-TEST", "000001.journal")
+    sheet, clock = SupportSheet(recording, []), SimulatedClock()
+    machine = {
+        "hardware_model": "Raspberry Pi Zero 2 W Rev 1.0", "machine": "aarch64", "kernel_release": "6.12.25",
+        "os_name": "Debian GNU/Linux 12 (bookworm)", "python_version": "3.11.2",
+    }  # fmt: skip
+    opening = {"file": "000001.journal", "reason": "started", "device_id": "CAM-TEST", "key": "software (exportable)"}
+    for seq, (type_, own) in enumerate((("journal-open", opening), ("boot", {"software": "x"} | machine)), 7):
+        data = encode_json(seq, ZERO_HASH, type_, clock.observe(), clock.boot_id, own)
+        sheet.take(parse_line(data + b"\t-"))
+    text = " ".join(sheet.to_text().decode("ascii").split())
+    assert (
+        "It ran, by its own account, on: hardware: Raspberry Pi Zero 2 W Rev 1.0, processor: aarch64, operating system: "
+        "Debian GNU/Linux 12 (bookworm), kernel: 6.12.25, Python: 3.11.2 (record 8)." in text
+    )
+    assert machine.items() <= sheet.to_document()["runs"][0]["boot"].items()
+
+
+def test_faults_that_were_over_are_counted_and_one_that_was_not_is_told(vault: VaultBuilder, tmp_path: Path) -> None:
+    vault.journal.append("fault", component="microphone", message="No microphone.")
+    vault.journal.append("fault-cleared", component="microphone", message="Sound is back.")
+    vault.journal.append("fault", component="signer", message="The token is away.")
+    package = packed(vault, tmp_path, vault.record(2))
+    number, _ = record_of(package, "fault", component="signer")
+    page, _, appendix = text_of(package).partition("APPENDIX")
+    assert "When it began there was a fault of signer," in page
+    assert f"The token is away. (record {number})" in page
+    assert "No microphone." not in page
+    assert "No microphone." in appendix
+    assert "1 fault of the same run had been over before it began" in page
