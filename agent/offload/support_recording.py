@@ -316,7 +316,7 @@ def timestamps(lines: Lines, sheet: Said) -> None:
         if not found:
             lines.say(f"No timestamp {'behind its end' if when == 'after' else 'before it'} is in this package.")
     if others := len(sheet["timestamps"]) - sum(map(len, by_place.values())):
-        lines.say(f"{counted(others, 'timestamp')} taken while it was recorded: see the appendix.")
+        lines.say(f"{counted(others, 'timestamp')} asked for while it was recorded: see the appendix.")
 
 
 def _encrypted(sheet: Said) -> bool:

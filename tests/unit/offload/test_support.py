@@ -447,6 +447,17 @@ def test_read_aloud_timestamps_of_both_sides(vault: VaultBuilder, tmp_path: Path
         )
         assert f"(record {one['record']})" in text
     assert "response" not in sheet["timestamps"][0]
+
+    late = VaultBuilder(tmp_path / "late" / "vault")
+    recording_id = late.record(2)
+    # Asked for before the recording ended: says nothing of its end.
+    late.journal.append("timestamp", head_seq=2, head_sha256="0" * 64, gen_time="2026-09-21T14:13:21Z", authority="x")
+    stamp(late)
+    package = packed(late, tmp_path / "late", recording_id)
+    close, _ = record_of(package, "recording-close")
+    said = [(one["when"], one["head_seq"] > close) for one in sheet_of(package)["timestamps"]]
+    assert said == [("during", False), ("after", True)]
+    assert "1 timestamp asked for while it was recorded" in text_of(package)
     bare = VaultBuilder(tmp_path / "bare" / "vault")
     text = text_of(packed(bare, tmp_path / "bare", bare.record(2)))
     assert "No timestamp before it is in this package." in text
@@ -564,8 +575,8 @@ def test_hardware_and_operating_system_are_named_where_the_log_has_them() -> Non
         sheet.take(parse_line(data + b"\t-"))
     text = " ".join(sheet.to_text().decode("ascii").split())
     assert (
-        "It ran, by its own account, on: hardware: Raspberry Pi Zero 2 W Rev 1.0, processor: aarch64, operating system: "
-        "Debian GNU/Linux 12 (bookworm), kernel: 6.12.25, Python: 3.11.2 (record 8)." in text
+        "It ran, by its own account, on: hardware: Raspberry Pi Zero 2 W Rev 1.0, processor: aarch64, operating "
+        "system: Debian GNU/Linux 12 (bookworm), kernel: 6.12.25, Python: 3.11.2 (record 8)." in text
     )
     assert machine.items() <= sheet.to_document()["runs"][0]["boot"].items()
 
