@@ -452,6 +452,7 @@ def test_read_aloud_timestamps_of_both_sides(vault: VaultBuilder, tmp_path: Path
     recording_id = late.record(2)
     # Asked for before the recording ended: says nothing of its end.
     late.journal.append("timestamp", head_seq=2, head_sha256="0" * 64, gen_time="2026-09-21T14:13:21Z", authority="x")
+    late.journal.commit()
     stamp(late)
     package = packed(late, tmp_path / "late", recording_id)
     close, _ = record_of(package, "recording-close")
