@@ -292,21 +292,22 @@ def extension_problems(certificate: x509.Certificate) -> list[str]:
     """What a device certificate's extensions lack, in sentences; empty when they fit or cannot be read at all."""
     if (extensions := _readable(certificate)) is None:
         return []
-    problems = []
     constraints = _find(extensions, x509.BasicConstraints)
     usage = _find(extensions, x509.KeyUsage)
     extended = _find(extensions, x509.ExtendedKeyUsage)
-    if constraints is None:
-        problems.append(f"{_label(certificate)} does not say that it is no CA's (no basicConstraints).")
-    elif constraints.ca:
-        problems.append(f"{_label(certificate)} is a CA's and not a device's (basicConstraints).")
-    if usage is None:
-        problems.append(f"{_label(certificate)} does not say that it is for signatures (no keyUsage digitalSignature).")
-    elif not usage.digital_signature:
-        problems.append(f"{_label(certificate)} is not for signatures (keyUsage lacks digitalSignature).")
+    found = {"basicConstraints": constraints, "keyUsage": usage, "extendedKeyUsage": extended}
+    problems = []
+    if absent := [name for name, value in found.items() if value is None]:
+        problems.append(f"{_label(certificate)} has no {' and no '.join(absent)}, so it could be for any purpose.")
+    if constraints is not None and constraints.ca:
+        problems.append(f"{_label(certificate)} is a CA's and not a device's.")
+    if usage is not None and not usage.digital_signature:
+        problems.append(f"{_label(certificate)} is not for signatures (key usage).")
     # Not anyExtendedKeyUsage: openssl's purpose smimesign does not take it for emailProtection.
-    if extended is None or ExtendedKeyUsageOID.EMAIL_PROTECTION not in extended:
-        problems.append(f"{_label(certificate)} lacks the extendedKeyUsage emailProtection, which `openssl cms` wants.")
+    if extended is not None and ExtendedKeyUsageOID.EMAIL_PROTECTION not in extended:
+        problems.append(
+            f"{_label(certificate)} lacks the extended key usage emailProtection, so that `openssl cms` refuses it."
+        )
     return problems
 
 

@@ -93,7 +93,7 @@ def test_a_certificate_without_its_extensions_and_what_to_do(camera: Camera) -> 
     camera.layout.chain.write_bytes(pem([plain]))
     found = camera.examined()
     assert found.state is State.FAIL
-    assert "no keyUsage digitalSignature" in found.found
+    assert "has no basicConstraints and no keyUsage" in found.found
     assert "extendedKeyUsage = emailProtection\n" in found.advice
     assert "enroll --install" in found.advice
     camera.settings = replace(camera.settings, device=DeviceSettings(id="CAM-0002"))

@@ -151,10 +151,10 @@ DEEP_LEAF = custom_certificate("leaf", KEY.public_key(), "lower", LOWER_KEY, [NO
         ([leaf_with(CA, SIGN, EMAIL), MIDDLE], [ROOT], "is a CA's"),
         ([leaf_with(NOT_CA, CERTIFY, EMAIL), MIDDLE], [ROOT], "not for signatures"),
         ([leaf_with(NOT_CA, SIGN, TLS), MIDDLE], [ROOT], "emailProtection"),
-        ([leaf_with(SIGN, EMAIL), MIDDLE], [ROOT], "no basicConstraints"),
-        ([leaf_with(NOT_CA, EMAIL), MIDDLE], [ROOT], "no keyUsage digitalSignature"),
-        ([leaf_with(NOT_CA, SIGN), MIDDLE], [ROOT], "lacks the extendedKeyUsage emailProtection"),
-        ([leaf_with(NOT_CA, REPUDIATES_NOT, EMAIL), MIDDLE], [ROOT], "lacks digitalSignature"),
+        ([leaf_with(SIGN, EMAIL), MIDDLE], [ROOT], "has no basicConstraints, so"),
+        ([leaf_with(NOT_CA, EMAIL), MIDDLE], [ROOT], "has no keyUsage, so"),
+        ([leaf_with(NOT_CA, SIGN), MIDDLE], [ROOT], "has no extendedKeyUsage, so"),
+        ([leaf_with(NOT_CA, REPUDIATES_NOT, EMAIL), MIDDLE], [ROOT], "not for signatures"),
         ([leaf_with(NOT_CA, SIGN, ANY), MIDDLE], [ROOT], "emailProtection"),
         ([leaf_with(NOT_CA, SIGN, EMAIL, key=P384), MIDDLE], [ROOT], "no ECDSA P-256 key"),
         ([leaf_with(NOT_CA, SIGN, EMAIL, (x509.IssuerAlternativeName([x509.DNSName("a")]), True)), MIDDLE], [ROOT],
@@ -237,7 +237,8 @@ def test_a_request_signed_without_extensions_is_refused_although_openssl_takes_i
     (plain,) = parse_chain((tmp_path / "plain.pem").read_bytes(), "plain.pem")
     problems = check_chain([plain], [ROOT], NOW + timedelta(hours=1))
     assert problems == extension_problems(plain)
-    assert len(problems) == 3
+    (said,) = problems
+    assert "has no basicConstraints and no keyUsage and no extendedKeyUsage" in said
     (tmp_path / "device.ext").write_text(EXTENSIONS_ADVICE.partition("-extfile:\n")[2])
     openssl("x509 -req -in csr -CA root.pem -CAkey root.key -CAcreateserial -sha256 -extfile device.ext -out good.pem")
     openssl("verify -purpose smimesign -CAfile root.pem good.pem")
