@@ -223,7 +223,7 @@ class Demonstration:
         size = sum(path.stat().st_size for path in files)
         self._story.tell(
             "offloaded",
-            f"{len(files)} files, {size / 1e6:.1f} MB, read back, equal; the receipt is in the log",
+            f"{len(files)} files, {size / 1e6:.1f} MB, read back, equal; the receipt is logged",
         )
         return packages[0]
 
