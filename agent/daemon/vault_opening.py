@@ -29,6 +29,7 @@ from agent.trust.records import CmsRecordSigner
 from agent.trust.signer import Signer
 from agent.vault.filesystem import Filesystem
 from agent.vault.journal import Journal
+from agent.vault.journal_end import JournalEnd
 from agent.vault.layout import VaultLayout, link_refused
 from agent.vault.lock import VaultLock
 
@@ -69,6 +70,8 @@ def open_recorder(
     """
     settings = loaded.settings
     make_folders(filesystem, layout)
+    keys = own_keys(filesystem, layout, signer.signer.certificate)
+    end = JournalEnd(filesystem, layout.journal, keys.signed)
     journal = Journal(
         filesystem,
         layout.journal,
@@ -76,10 +79,11 @@ def open_recorder(
         clock,
         device_id=settings.device.id,
         rotate_bytes=settings.vault.journal_rotate_bytes,
+        end=end,
     )
     try:
-        enrolment = read_enrolment(filesystem, layout, own_keys(filesystem, layout, signer.signer.certificate))
-        return _use_journal(journal, filesystem, layout, clock, listener, loaded, enrolment, succession)
+        enrolment = read_enrolment(filesystem, layout, keys, end)
+        return _use_journal(journal, end, filesystem, layout, clock, listener, loaded, enrolment, succession)
     except BaseException:
         journal.close()  # it is tried again for hours, and each try opens a new one
         raise
@@ -87,6 +91,7 @@ def open_recorder(
 
 def _use_journal(
     journal: Journal,
+    end: JournalEnd,
     filesystem: Filesystem,
     layout: VaultLayout,
     clock: Clock,
@@ -116,7 +121,7 @@ def _use_journal(
     if not tested["passed"]:
         log("self-test-failed", logging.ERROR, tests=str(tested["tests"]))
     journal.commit()
-    recovered = recover(filesystem, layout, journal, clock, resume_within_s=settings.recording.resume_within_s)
+    recovered = recover(filesystem, layout, journal, clock, resume_within_s=settings.recording.resume_within_s, end=end)
     _take_queued_receipts(filesystem, layout, journal, settings.vault.receipt_queue_path)
     if succession is not None:
         succession.take_over(journal)

@@ -134,6 +134,7 @@ _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, allow_nan=
 _ANY_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, allow_nan=True)
 _PRINTABLE = bytes(range(0x20, 0x7F))
 
+
 def _is_deep(value: Any) -> bool:
     # Level by level and not by recursion: what json.loads can nest, a Python function cannot follow.
     level = [value]
