@@ -20,6 +20,7 @@ from agent.daemon.doctor_results import DoctorResults
 from agent.daemon.health import HealthBoard
 from agent.daemon.logs import log
 from agent.daemon.memory import bound_memory
+from agent.daemon.scrub_reports import ScrubReports
 from agent.daemon.service_manager import Systemd
 from agent.daemon.storage import StorageThread
 from agent.daemon.stream_signer import open_stream_signer
@@ -115,12 +116,15 @@ class _Run:
             "timestamp-request": desk.request,
             "timestamp-token": desk.token,
             "self-test": DoctorResults(self._storage, clock).take,
+            "scrub": ScrubReports(self._storage, clock, self._daemon.note_fault).take,
         }
         self._control = ControlServer(
             settings.vault.socket_path,
             handlers,
             allowed_uids=allowed_uids(settings.vault),
-            owner_commands=frozenset({"self-test"}),  # what offload says of the camera must not become evidence of it
+            owner_commands=frozenset(
+                {"self-test", "scrub"}
+            ),  # what offload says of the camera must not become evidence of it
         )
         stack.callback(self._control.close)
 

@@ -1,8 +1,8 @@
 """Start-up is recovery: every recording that was not closed is sealed as it lies, and nothing of it is edited.
 
 A recording is unfinished when its folder has no `recording.json`, which is written last of all. Which folders are
-looked at for that is said in settled.py. What the journal already vouches for stays vouched for; what lies behind the last checkpoint is named, hashed and signed as found, so
-that nobody can pass it off later as something else.
+looked at for that is said in settled.py. What the journal already vouches for stays vouched for; what lies behind the
+last checkpoint is named, hashed and signed as found, so that nobody can pass it off later as something else.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def recover(
 ) -> Recovered:
     """Seal every unfinished recording. Safe to be cut and run again at any point. Raises StorageError.
 
-    end: this journal as it lay before this start, as far as the start has read it; without it all folders are looked at.
+    end: this journal as it lay before this start, as far as that has read it; without it all folders are looked at.
     """
     names = filesystem.list_dir(layout.recordings)
     # What a file manager leaves on a card is nobody's recording, and must not keep the camera from starting. A link
