@@ -113,6 +113,7 @@ class _Verification:
         self._others: set[str] = set()
         self._unknown_types: dict[str, int] = {}
         self._ends = _Ends()
+        self._packaged_device_id: str | None = None
         self._broken_at: int | None = None
         """The last line whose signature is wrong, or that does not follow on the one before it."""
 
@@ -225,6 +226,7 @@ class _Verification:
         if recording_id not in self._recordings:
             if record.type == "offload":
                 return  # a receipt for what an extract does not hold
+            self._packaged_device_id = self._signatures.device_id  # in the journal file where its first record stands
             self._recordings[recording_id] = RecordingCheck(recording_id, self._findings, self._media_job)
         recording = self._recordings[recording_id]
         recording.take(record, ordinal, broken_at=self._broken_at, trusted=trusted)
@@ -326,8 +328,8 @@ class _Verification:
                 if packaged_id
                 else f"{PACKAGE_NAME} is not there or does not say in its three lines which recording this is.",
             )
-        said, device_id = self._evidence.packaged_device, self._ends.first and self._ends.first.fields.get("device_id")
-        if said is not None and isinstance(device_id, str) and said != device_name(device_id):
+        said, device_id = self._evidence.packaged_device, self._packaged_device_id
+        if said is not None and device_id is not None and said != device_name(device_id):
             self._findings.fail(
                 Code.PACKAGE_INCOMPLETE,
                 PACKAGE_NAME,

@@ -62,9 +62,15 @@ def verify_package(folder: Path, roots: list[x509.Certificate]) -> None:
     records = read_extract(folder / "journal")
     check_signatures(folder / "device", records, roots, marker[2])
     recording = Recording(folder, marker[2])
+    device = named = None
     for record in records:
+        if record.type == "journal-open":
+            device = text(record.fields, "device_id")
         if record.fields.get("recording_id") == marker[2] and record.type != "offload":
+            named = named or device
             recording.take(record.type, record.fields)
+    name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+    need(named is None or marker[1] == (named if name.fullmatch(named) else "unnamed-camera"), "it is of that camera")
     recording.finish()
 
 

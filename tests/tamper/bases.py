@@ -228,7 +228,7 @@ def _encrypted(bases: Bases) -> None:
     vault.shut_down()
     vault.wearer = "John Roe"
     vault.restart()
-    _offload(bases, vault.root, encrypted=encrypted, encrypted_sibling=vault.record(3, sound=True, pad_bytes=300))
+    _offload(bases, vault.root, encrypted=encrypted, encrypted_sibling=vault.record(3, sound=True, pad_bytes=80_000))
 
 
 def _stamped(bases: Bases) -> None:

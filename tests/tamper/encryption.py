@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 from agent.encryption.recipients import Recipients
-from tests.support.evidence_key import EVIDENCE, EvidenceKey
+from tests.support.evidence_key import EVIDENCE, EvidenceKey, opened
 from tests.tamper.kind import Forger, Harm, Kind
 from tests.tamper.log import Log
 
@@ -72,15 +73,19 @@ def sealed_anew(_: Forger) -> str:
     return Recipients([EVIDENCE.recipient]).seal({"wearer": "Somebody Else"})
 
 
-def encrypted_to(recipient: str, plain: bytes) -> bytes:
-    stream = Recipients([recipient]).new_stream()
+def encrypted_to(plain: bytes, *recipients: str) -> bytes:
+    stream = Recipients(recipients).new_stream()
     return stream.add(plain) + stream.finish()
 
 
 def header_of_another(forger: Forger) -> None:
-    """The header, which says for whom it is, of a file to somebody else; the payload stays."""
-    theirs = encrypted_to(EvidenceKey.generate().recipient, b"nothing")
+    """The header, which says for whom it is, of a file to others; the payload stays.
+
+    To so many others that it is longer than the true one, whatever age puts between for camouflage ("grease").
+    """
+    theirs = encrypted_to(b"nothing", *(EvidenceKey.generate().recipient for _ in range(12)))
     mine = forger.read(SEGMENT)
+    assert payload_at(theirs) > payload_at(mine)
     forger.write(SEGMENT, theirs[: payload_at(theirs)] + mine[payload_at(mine) :])
 
 
@@ -96,8 +101,6 @@ def header_and_records(forger: Forger) -> None:
 
 def vouch_whole(forger: Forger) -> None:
     """Have the records say the hash of the file as it lies, with the camera's key."""
-    import hashlib
-
     log = forger.log()
     data = forger.read(SEGMENT)
     checkpoints = [line.fields for line in log.lines if line.type == "checkpoint" and line.fields["file"] == SEGMENT]
@@ -116,24 +119,18 @@ def of_another(forger: Forger) -> None:
 
 def clear_in_its_place(forger: Forger) -> None:
     """The clear file under the name of the encrypted one: whoever has the key could have done it."""
-    from tests.support.evidence_key import opened
-
     forger.write(SEGMENT, opened(forger.read(SEGMENT)))
 
 
 def clear_beside(forger: Forger) -> None:
-    from tests.support.evidence_key import opened
-
     forger.write("000001.m4s", opened(forger.read(SEGMENT)))
 
 
 def encrypted_anew(forger: Forger) -> None:
     """Another video, encrypted to the right key; the records say its hash, the camera's key signs them."""
-    from tests.support.evidence_key import opened
-
     plain = bytearray(opened(forger.read(SEGMENT)))
     plain[-20] ^= 1
-    forger.write(SEGMENT, encrypted_to(EVIDENCE.recipient, bytes(plain)))
+    forger.write(SEGMENT, encrypted_to(bytes(plain), EVIDENCE.recipient))
     vouch_whole(forger)
 
 

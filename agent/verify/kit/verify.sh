@@ -451,6 +451,7 @@ one_record() {              # $json $signature $row $name $line
     fi ;; esac
     case $row in
         *",<recording_id>:<$id>"*) if [ "$type" != offload ]; then
+            mine_device=${mine_device:-$device_id}
             printf '%s %s %s %s\n' "$records" "$seq" "$type" "$row" >> "$work/mine"
             claims_time
         fi ;;
@@ -536,6 +537,7 @@ latest=                     # the last token that counts: until when it was made
 last_stamped=0 last_response=
 claims= close_seq= waiting= # of the recording: its first and last record's claims of time; its closing record
 not_before= existed_by=
+mine_device=
 : > "$work/late"
 : > "$work/no.cnf"          # openssl ts wants a configuration, and not every computer has one
 printf 'Status info:\nStatus: Granted.\n' > "$work/granted"
@@ -761,7 +763,7 @@ done < "$work/certificates-used"
 : > "$work/expected"
 triggered= opened= closed= recovered= stop_reason= clock_source= clock_uncertainty= opened_utc= markers=0
 fragment=0 end_media=0 gap_before= all_segments=0 all_fragments=0 all_frames=0 all_bytes=0 all_gaps=0 all_end=0
-open_files=0 cp_file= cp_bytes=0 cp_plain=0 first_mine= last_mine=0 encrypted_segments=0 sealed=
+open_files=0 cp_file= cp_bytes=0 cp_plain=0 first_mine= last_mine=0 sealed_at_start= encrypted_segments=0 sealed=
 
 cannot_be() { fail RECORD_INVALID "Record $seq ($type) cannot be right: $1."; }
 segment_file() {            # -> $string, a name that leads nowhere else
@@ -861,7 +863,9 @@ on_segment() {
     if number end_media_90k; then end=$number; fi
     all_fragments=$((all_fragments + fragments)) all_frames=$((all_frames + frames))
     [ "${end:-0}" -le "$all_end" ] || all_end=$end
+    [ "$state" != torn ] || number unconfirmed_bytes || { cannot_be "it does not say how much more may follow in its file"; return; }
     if [ "$state" = recovered ]; then
+        sealed_at_start=1
         number checkpointed_bytes && checkpointed=$number && sum checkpointed_sha256 && checkpointed_sum=$string || { cannot_be "it does not say what was signed of it"; return; }
         [ "$checkpointed $checkpointed_sum" = "$cp_last $cp_sum" ] || fail FRAGMENT_COUNT "The record of $file names another last checkpoint than there is."
         is_true checkpoint_intact || fail CHECKPOINT_HASH "When the camera started again, the signed $checkpointed bytes of $file were no longer what was signed."
@@ -884,6 +888,7 @@ on_close() {
         case $row in *",<init_file>:<"*) init_file ;; esac
         note RECOVERED "The recording was cut off and was sealed as it lay when the camera started again."
     fi
+    if [ -n "$sealed_at_start" ] && [ -z "$recovered" ]; then fail RECORD_INVALID "The record that closes it hides that it was cut off: a segment says so."; fi
     totals=
     for part in segments fragments frames bytes end_media_90k gaps; do
         number "$part" || { cannot_be "it has no $part"; return; }
@@ -913,6 +918,13 @@ while IFS=' ' read -r ordinal seq type row; do
         recording-close) on_close ;;
     esac
 done < "$work/mine"
+case $mine_device in
+    [!A-Za-z0-9]* | *[!A-Za-z0-9._-]*) mine_device=unnamed-camera ;;
+    *) [ ${#mine_device} -le 64 ] || mine_device=unnamed-camera ;;
+esac
+if [ -n "$id" ] && [ -n "$first_mine" ] && [ -n "$mine_device" ] && [ "$device" != "$mine_device" ]; then
+    fail PACKAGE_INCOMPLETE "PACKAGE.txt says that this is of the camera $(printable "$device"); the log is of $mine_device."
+fi
 if [ -z "$first_mine" ]; then fail PACKAGE_INCOMPLETE "The log does not hold the records of the recording that this package says it is."
 else
     [ -n "$triggered" ] || { [ -z "$opened" ] && [ -n "$recovered" ]; } || fail PACKAGE_INCOMPLETE "Its records do not begin with its trigger."

@@ -15,6 +15,8 @@ from agent.verify.finding import Code
 from agent.verify.verify import verify_path
 from tests.support.evidence_key import EVIDENCE, stock_age
 from tests.support.identity import BENCH_IDENTITY
+from tests.support.stamping import stamp
+from tests.support.time_authority import NOW, time_authority
 from tests.support.vault_builder import VaultBuilder
 from tests.unit.offload.test_offload import Dock
 
@@ -58,15 +60,17 @@ def test_it_verifies_with_and_without_the_key_and_its_receipt_is_taken(vault: Va
 @pytest.mark.parametrize("torn", [False, True])
 def test_the_readme_s_commands_play_and_check_it(vault: VaultBuilder, dock: Dock, torn: bool) -> None:
     recording_id = torn_recording(vault) if torn else vault.record(3, sound=True)
+    stamp(vault, moment=NOW)
     dock.offload(vault)
     package = dock.package(recording_id)
     (package.parent / "root.pem").write_bytes(pem([vault.identity.root]))
+    (package.parent / "tsa.pem").write_bytes(time_authority().root_pem.read_bytes())
     EVIDENCE.write(package.parent / "KEY.txt")
     text = (package / "README.txt").read_text()
     play = re.search(r"^  (\(cat init.mp4; .*)$", text, re.MULTILINE)
     assert play
     commands = re.findall(r"^     (\S(?:.*\\\n)*.*)$", text, re.MULTILINE)
-    assert len(commands) == 7
+    assert len(commands) == 11
     # age ends with an error behind what it could open of a torn file, as the page says.
     done = subprocess.run(["sh", "-uc", play[1]], cwd=package, capture_output=True, text=True, check=False)
     assert ("unexpected EOF" in done.stderr) == torn
@@ -78,6 +82,7 @@ def test_the_readme_s_commands_play_and_check_it(vault: VaultBuilder, dock: Dock
     assert re.search(rf"codec_name=h264\s+nb_read_packets={40 if torn else 30}", said), said
     assert "000001.m4s.age: OK" in said
     assert "CMS Verification successful" in said
+    assert "Verification: OK" in said
 
 
 def test_a_clear_recording_s_readme_says_nothing_of_keys(tmp_path: Path, dock: Dock) -> None:

@@ -22,6 +22,8 @@ from agent.offload.receipts import ReceiptQueue
 from agent.recorder.receipts import check_receipt
 from agent.trust.certificates import pem
 from agent.verify.finding import Code
+from tests.support.stamping import stamp
+from tests.support.time_authority import NOW, time_authority
 from tests.support.vault_builder import DEVICE_ID, VaultBuilder
 from tests.unit.verify.tampering import check, edit_lines, fails, flip, notes, verdicts
 
@@ -418,12 +420,14 @@ def test_a_package_is_no_vault(vault: VaultBuilder, dock: Dock) -> None:
 
 def test_the_readme_s_commands_do_what_they_say(vault: VaultBuilder, dock: Dock) -> None:
     recording_id = vault.record(3, sound=True)
+    stamp(vault, moment=NOW)
     dock.offload(vault)
     package = dock.package(recording_id)
     (package.parent / "root.pem").write_bytes(pem([vault.identity.root]))
+    (package.parent / "tsa.pem").write_bytes(time_authority().root_pem.read_bytes())
     text = (package / "README.txt").read_text()
     commands = re.findall(r"^     (\S(?:.*\\\n)*.*)$", text, re.MULTILINE)
-    assert len(commands) == 7
+    assert len(commands) == 11
     join = re.search(r"^  (cat \S+ \S+ > \S+)", text, re.MULTILINE)
     assert join
     said = ""
@@ -433,5 +437,6 @@ def test_the_readme_s_commands_do_what_they_say(vault: VaultBuilder, dock: Dock)
         said += done.stdout + done.stderr
     assert "000002.m4s: OK" in said
     assert "CMS Verification successful" in said
+    assert "Verification: OK" in said
     assert re.search(r"codec_name=h264\s+nb_read_packets=30", said)
     assert check(package).ok  # nothing was put into it
