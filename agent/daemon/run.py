@@ -35,6 +35,7 @@ from agent.panel.fault_light import PanelLock
 from agent.panel.panel import Panel
 from agent.panel.pin_socket import PinSocketServer
 from agent.panel.pins import open_pin_factory
+from agent.recorder.places import RecordPlaces
 from agent.recorder.receipts import check_receipt, is_written_down
 from agent.recorder.recovery import Recovered
 from agent.settings.load import LoadedSettings
@@ -61,6 +62,7 @@ class _Run:
         self._loaded = loaded
         self._layout = VaultLayout(settings.vault.path)
         self._filesystem = PosixFilesystem()
+        self._places = RecordPlaces(self._filesystem, self._layout)
         if self._layout.root.is_dir():
             VaultLock(self._layout.root).release()  # said before another run's pins and camera are in anybody's way
         if settings.gpio.factory == "lgpio":
@@ -195,8 +197,8 @@ class _Run:
         return {"device": self._loaded.settings.device.id, "vault_free_bytes": free, **self._daemon.status()}
 
     def _receipt(self, request: dict[str, Any]) -> dict[str, Any]:
-        fields = check_receipt(self._filesystem, self._layout, request.get("receipt"))
-        if is_written_down(self._filesystem, self._layout, fields):
+        fields = check_receipt(self._filesystem, self._layout, request.get("receipt"), self._places)
+        if is_written_down(self._filesystem, self._layout, fields, self._places):
             return {"recording_id": fields["recording_id"]}
         try:
             self._storage.ask(lambda recorder: recorder.record("offload", **fields)).result(RECEIPT_TIMEOUT_S)

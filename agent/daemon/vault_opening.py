@@ -21,6 +21,7 @@ from agent.daemon.succession import DeviceKeys, Succession
 from agent.encryption.recipients import Recipients
 from agent.errors import StorageError, StoreError, VaultError
 from agent.recorder.enrolment import RECORD_TYPE, Enrolment, own_keys, read_enrolment
+from agent.recorder.places import RecordPlaces
 from agent.recorder.receipts import check_receipt, is_written_down
 from agent.recorder.recorder import Recorder, RecorderListener
 from agent.recorder.recovery import Recovered, recover
@@ -143,10 +144,11 @@ def _take_queued_receipts(filesystem: Filesystem, layout: VaultLayout, journal: 
 
     The folder belongs to the process that has the network: nothing in it may keep the camera from recording.
     """
+    places = RecordPlaces(filesystem, layout)
     for path in _queued(folder)[:MAX_RECEIPTS]:
         try:
-            fields = check_receipt(filesystem, layout, json.loads(_read_plain(path)))
-            known = is_written_down(filesystem, layout, fields)
+            fields = check_receipt(filesystem, layout, json.loads(_read_plain(path)), places)
+            known = is_written_down(filesystem, layout, fields, places)
         except StorageError:
             raise  # of the vault, and so to be tried again
         except (StoreError, ValueError, RecursionError, OSError) as error:

@@ -19,7 +19,7 @@ from agent.vault.journal import Journal
 from agent.vault.layout import RECORDING_JSON_NAME, VaultLayout
 from agent.vault.record import COMMON_FIELDS, Record
 from agent.vault.summary import summarise
-from tests.support.identity import BENCH_IDENTITY
+from tests.support.identity import BENCH_IDENTITY, BenchIdentity
 from tests.support.playback import journal_records
 from tests.support.vault_builder import DEVICE_ID, VaultBuilder
 
@@ -59,9 +59,10 @@ class LargeVault:
     pattern: list[Record]
     recordings: int = 0
     boots: int = 0
+    identity: BenchIdentity = BENCH_IDENTITY
 
     @classmethod
-    def begin(cls, root: Path) -> LargeVault:
+    def begin(cls, root: Path, *, identity: BenchIdentity = BENCH_IDENTITY) -> LargeVault:
         """With no recording yet. The pattern is made in a vault beside it."""
         pattern = VaultBuilder(root.with_name(root.name + "-pattern"), segment_s=2)
         recording_id = pattern.record(2)
@@ -73,10 +74,10 @@ class LargeVault:
         ]
         layout = VaultLayout(root)
         for folder in (root, layout.journal, layout.recordings):
-            folder.mkdir()
-        BENCH_IDENTITY.install(layout)
+            folder.mkdir(exist_ok=True)
+        identity.install(layout)
         pattern.layout.recording(recording_id).rename(root.with_name(root.name + "-media"))
-        return cls(root, SimulatedClock(), layout, records)
+        return cls(root, SimulatedClock(), layout, records, identity=identity)
 
     def run(self, recordings: int, *, filler_bytes: int = 0, ended: bool = True, settle: bool = True) -> None:
         """One run: so many recordings, then about that many more bytes of journal.
@@ -91,7 +92,7 @@ class LargeVault:
             utc_ns=self.clock.utc_ns() + 60 * NS_PER_S,
             boot_id=f"00000000-0000-4000-8000-{self.boots:012d}",
         )
-        signer = BENCH_IDENTITY.record_signer
+        signer = self.identity.record_signer
         journal = Journal(
             _UnsyncedFilesystem(), self.layout.journal, signer, self.clock, device_id=DEVICE_ID, rotate_bytes=4_000_000
         )

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import agent.recorder.settled
+import agent.verify.journal
 from agent.clock import NS_PER_S, SimulatedClock
 from agent.daemon.vault_opening import open_recorder
 from agent.recorder.recovery import Recovered
@@ -23,6 +24,9 @@ from agent.vault import journal_end, record
 from agent.vault.filesystem import PosixFilesystem
 from agent.vault.layout import RECORDING_JSON_NAME
 from agent.vault.record import Record, parse_line, sha256_hex
+from agent.verify.evidence import locate
+from agent.verify.index import read_index
+from agent.verify.verify import verify_path
 from tests.support.bench import bench_settings
 from tests.support.identity import BENCH_IDENTITY
 from tests.support.large_vault import LargeVault
@@ -282,6 +286,28 @@ def test_a_start_reads_the_newest_run_once_and_touches_what_is_new(
     assert filesystem.read_bytes <= newest.stat().st_size + 20_000
     assert counts["parsed"] <= 30
     assert counts["checked"] == 1
+
+
+def test_verify_and_the_index_of_offload_parse_each_line_once(
+    large: LargeVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten times the vault is ten times the work, and nothing is compared with everything."""
+    lines = sum(path.read_bytes().count(b"\n") for path in large.layout.journal.iterdir())
+    files = len(list(large.layout.journal.iterdir()))
+    parsed = 0
+    strict = record.parse_line
+
+    def parsing(line: bytes) -> Record:
+        nonlocal parsed
+        parsed += 1
+        return strict(line)
+
+    monkeypatch.setattr(agent.verify.journal, "parse_line", parsing)
+    assert len(read_index(locate(large.root)).recordings) >= 210
+    assert lines <= parsed <= lines + 2 * files
+    parsed = 0
+    assert verify_path(large.root, roots=[BENCH_IDENTITY.root]).ok
+    assert lines <= parsed <= lines + 2 * files
 
 
 def test_a_recording_that_was_cut_costs_its_own_records_and_no_others(large: LargeVault) -> None:
