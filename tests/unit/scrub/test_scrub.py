@@ -109,7 +109,8 @@ def bench(tmp_path: Path) -> Bench:
     vault = VaultBuilder(tmp_path / "vault")
     ids = [vault.record(4, pad_bytes=50_000), vault.record(3, pad_bytes=50_000)]
     running = vault.begin()
-    vault.feed(running, 3)
+    vault.feed(running, 4)
+    assert (vault.layout.recording(running.recording_id) / "000002.m4s").is_file()
     return Bench(vault, ids, tmp_path / "scrub" / "position.json")
 
 
