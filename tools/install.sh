@@ -13,7 +13,8 @@ readonly program=$destdir$prefix
 # Built beside the old one and then put in its place, so that an install that fails leaves a camera that works.
 readonly built=$program.new
 readonly shipped=$program/share/configuration.sha256
-readonly units=(bodycam.service bodycam-fault.service bodycam-offload.service bodycam-offload.timer bodycam-timestamp.service)
+readonly units=(bodycam.service bodycam-fault.service bodycam-offload.service bodycam-offload.timer bodycam-timestamp.service
+    bodycam-scrub.service bodycam-scrub.timer)
 
 stop() {
     printf '%s\n' "$@" >&2

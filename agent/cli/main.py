@@ -146,6 +146,19 @@ def build_parser() -> argparse.ArgumentParser:
     offload.add_argument("--to", type=Path, metavar="DIR", required=True, help="the folder store")
     offload.add_argument("--once", action="store_true", help="offload what there is, then end")
 
+    scrub = add(
+        "scrub",
+        _scrub,
+        "Read finished recordings again from the card, slowly, and report what is no longer as it was signed.",
+        "It waits while the camera records, and the camera journals what it finds. Nothing is changed.",
+    )
+    scrub.add_argument(
+        "--rate", type=_rate, default=4.0, metavar="MB", help="megabytes a second, 0.1 to 1000; 4 if left"
+    )
+    scrub.add_argument(
+        "--state", type=Path, metavar="FILE", help="keep in this file how far it came, and go on from there"
+    )
+
     timestamp = add(
         "timestamp",
         _timestamp,
@@ -205,6 +218,16 @@ def _hold(text: str) -> float:
     if not 0 < seconds <= 60:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to 60")
     return seconds
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0.1 <= rate <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of megabytes a second from 0.1 to 1000")
+    return rate
 
 
 def _interval(text: str) -> int:
@@ -301,6 +324,12 @@ def _offload(arguments: argparse.Namespace) -> int:
     from agent.cli.offload import offload
 
     return offload(_load(arguments).settings, to=arguments.to, once=arguments.once)
+
+
+def _scrub(arguments: argparse.Namespace) -> int:
+    from agent.cli.scrub import scrub
+
+    return scrub(_load(arguments).settings, mb_per_s=arguments.rate, state=arguments.state)
 
 
 def _timestamp(arguments: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ from agent.daemon.health import HealthBoard
 from agent.daemon.logs import log
 from agent.daemon.memory import bound_memory
 from agent.daemon.picture_watch import PictureWatch
+from agent.daemon.scrub_reports import ScrubReports
 from agent.daemon.service_manager import Systemd
 from agent.daemon.storage import StorageThread
 from agent.daemon.stream_signer import open_stream_signer
@@ -36,6 +37,7 @@ from agent.panel.fault_light import PanelLock
 from agent.panel.panel import Panel
 from agent.panel.pin_socket import PinSocketServer
 from agent.panel.pins import open_pin_factory
+from agent.recorder.places import RecordPlaces
 from agent.recorder.receipts import check_receipt, is_written_down
 from agent.recorder.recovery import Recovered
 from agent.settings.load import LoadedSettings
@@ -62,6 +64,7 @@ class _Run:
         self._loaded = loaded
         self._layout = VaultLayout(settings.vault.path)
         self._filesystem = PosixFilesystem()
+        self._places = RecordPlaces(self._filesystem, self._layout)
         if self._layout.root.is_dir():
             VaultLock(self._layout.root).release()  # said before another run's pins and camera are in anybody's way
         if settings.gpio.factory == "lgpio":
@@ -121,12 +124,15 @@ class _Run:
             "timestamp-request": desk.request,
             "timestamp-token": desk.token,
             "self-test": DoctorResults(self._storage, clock).take,
+            "scrub": ScrubReports(self._storage, clock, self._daemon.note_fault).take,
         }
         self._control = ControlServer(
             settings.vault.socket_path,
             handlers,
             allowed_uids=allowed_uids(settings.vault),
-            owner_commands=frozenset({"self-test"}),  # what offload says of the camera must not become evidence of it
+            owner_commands=frozenset(
+                {"self-test", "scrub"}
+            ),  # what offload says of the camera must not become evidence of it
         )
         stack.callback(self._control.close)
 
@@ -200,8 +206,8 @@ class _Run:
         return {"device": self._loaded.settings.device.id, "vault_free_bytes": free, **self._daemon.status()}
 
     def _receipt(self, request: dict[str, Any]) -> dict[str, Any]:
-        fields = check_receipt(self._filesystem, self._layout, request.get("receipt"))
-        if is_written_down(self._filesystem, self._layout, fields):
+        fields = check_receipt(self._filesystem, self._layout, request.get("receipt"), self._places)
+        if is_written_down(self._filesystem, self._layout, fields, self._places):
             return {"recording_id": fields["recording_id"]}
         try:
             self._storage.ask(lambda recorder: recorder.record("offload", **fields)).result(RECEIPT_TIMEOUT_S)

@@ -17,7 +17,8 @@ from agent.errors import CmsError, DeviceKeyError
 from agent.trust.certificates import fingerprint_hex, parse_chain
 from agent.trust.cms import verify_detached
 from agent.vault.filesystem import Filesystem
-from agent.vault.journal import JOURNAL_NAME_PATTERN, chained_prefix
+from agent.vault.journal import chained_prefix
+from agent.vault.journal_end import JOURNAL_NAME_PATTERN
 from agent.vault.layout import VaultLayout
 
 # FIPS 180-4's own example.

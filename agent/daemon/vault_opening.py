@@ -22,6 +22,7 @@ from agent.daemon.succession import DeviceKeys, Succession
 from agent.encryption.recipients import Recipients
 from agent.errors import StorageError, StoreError, VaultError
 from agent.recorder.enrolment import RECORD_TYPE, Enrolment, own_keys, read_enrolment
+from agent.recorder.places import RecordPlaces
 from agent.recorder.receipts import check_receipt, is_written_down
 from agent.recorder.recorder import Recorder, RecorderListener
 from agent.recorder.recovery import Recovered, recover
@@ -30,6 +31,7 @@ from agent.trust.records import CmsRecordSigner
 from agent.trust.signer import Signer
 from agent.vault.filesystem import Filesystem
 from agent.vault.journal import Journal
+from agent.vault.journal_end import JournalEnd
 from agent.vault.layout import VaultLayout, link_refused
 from agent.vault.lock import VaultLock
 
@@ -70,6 +72,8 @@ def open_recorder(
     """
     settings = loaded.settings
     make_folders(filesystem, layout)
+    keys = own_keys(filesystem, layout, signer.signer.certificate)
+    end = JournalEnd(filesystem, layout.journal, keys.signed)
     journal = Journal(
         filesystem,
         layout.journal,
@@ -77,10 +81,11 @@ def open_recorder(
         clock,
         device_id=settings.device.id,
         rotate_bytes=settings.vault.journal_rotate_bytes,
+        end=end,
     )
     try:
-        enrolment = read_enrolment(filesystem, layout, own_keys(filesystem, layout, signer.signer.certificate))
-        return _use_journal(journal, filesystem, layout, clock, listener, loaded, enrolment, succession)
+        enrolment = read_enrolment(filesystem, layout, keys, end)
+        return _use_journal(journal, end, filesystem, layout, clock, listener, loaded, enrolment, succession)
     except BaseException:
         journal.close()  # it is tried again for hours, and each try opens a new one
         raise
@@ -88,6 +93,7 @@ def open_recorder(
 
 def _use_journal(
     journal: Journal,
+    end: JournalEnd,
     filesystem: Filesystem,
     layout: VaultLayout,
     clock: Clock,
@@ -122,7 +128,7 @@ def _use_journal(
     if not tested["passed"]:
         log("self-test-failed", logging.ERROR, tests=str(tested["tests"]))
     journal.commit()
-    recovered = recover(filesystem, layout, journal, clock, resume_within_s=settings.recording.resume_within_s)
+    recovered = recover(filesystem, layout, journal, clock, resume_within_s=settings.recording.resume_within_s, end=end)
     _take_queued_receipts(filesystem, layout, journal, settings.vault.receipt_queue_path)
     if succession is not None:
         succession.take_over(journal)
@@ -144,10 +150,11 @@ def _take_queued_receipts(filesystem: Filesystem, layout: VaultLayout, journal: 
 
     The folder belongs to the process that has the network: nothing in it may keep the camera from recording.
     """
+    places = RecordPlaces(filesystem, layout)
     for path in _queued(folder)[:MAX_RECEIPTS]:
         try:
-            fields = check_receipt(filesystem, layout, json.loads(_read_plain(path)))
-            known = is_written_down(filesystem, layout, fields)
+            fields = check_receipt(filesystem, layout, json.loads(_read_plain(path)), places)
+            known = is_written_down(filesystem, layout, fields, places)
         except StorageError:
             raise  # of the vault, and so to be tried again
         except (StoreError, ValueError, RecursionError, OSError) as error:

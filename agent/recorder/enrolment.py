@@ -19,7 +19,7 @@ from agent.errors import ConfigError, DeviceKeyError, JournalError
 from agent.trust.certificates import parse_chain
 from agent.trust.own_keys import OwnKeys
 from agent.vault.filesystem import Filesystem
-from agent.vault.journal import chained_files
+from agent.vault.journal_end import JournalEnd, JournalFile
 from agent.vault.layout import VaultLayout
 from agent.vault.record import ZERO_HASH, Record
 
@@ -70,41 +70,35 @@ def _certificates(data: bytes, name: str) -> tuple[x509.Certificate, ...]:
         return ()
 
 
-def read_enrolment(filesystem: Filesystem, layout: VaultLayout, keys: Keys) -> Enrolment:
+def read_enrolment(filesystem: Filesystem, layout: VaultLayout, keys: Keys, end: JournalEnd | None = None) -> Enrolment:
     """What the journal says, from its newest record back to the first `encryption` record that a signature covers.
 
+    end: of this journal and made with these keys; for who has read in it already, or wants to read on.
     Raises StorageError, and JournalError when the journal was changed so that it cannot be relied on.
     """
     claimed: tuple[str, ...] | None = None
     is_covered = any_signature = False
-    newer: tuple[str, Record] | None = None
-    for name, records in chained_files(filesystem, layout.journal):
-        if not records or (newer is not None and not _leads_to(records[-1], newer[1])):
-            raise _unreliable(f"its file {name} does not lead to {newer[0] if newer else 'a next one'}")
-        newer = (name, records[0])
-        named = str(records[0].fields.get("certificate_sha256"))
-        for record in reversed(records):
-            if record.signature is not None and not is_covered:
-                any_signature = True
-                is_covered = keys.signed(named, record.json_bytes, record.signature)
-            if record.type == RECORD_TYPE:
-                recipients = _recipients(record, name)
-                if claimed is None:
-                    claimed = recipients
-                if is_covered:
-                    return Enrolment(claimed, recipients)
-    if newer is not None and (newer[1].seq != 1 or newer[1].prev != ZERO_HASH):
-        raise _unreliable(f"what comes before its file {newer[0]} is not there")
+    newer: JournalFile | None = None
+    for file in end or JournalEnd(filesystem, layout.journal, keys.signed):
+        if not len(file) or (newer is not None and file.last != newer.before):
+            raise _unreliable(f"its file {file.name} does not lead to {newer.name if newer else 'a next one'}")
+        newer = file
+        is_covered = is_covered or file.covered > 0
+        any_signature = any_signature or file.has_signature
+        for index in file.of_type(RECORD_TYPE):
+            recipients = _recipients(file.record(index), file.name)
+            if claimed is None:
+                claimed = recipients
+            if index < file.covered:
+                return Enrolment(claimed, recipients)
+    if newer is not None and newer.before != (0, ZERO_HASH):
+        raise _unreliable(f"what comes before its file {newer.name} is not there")
     if any_signature and not is_covered:
         raise _unreliable("none of its signatures is of this camera's key")
     if is_covered and claimed is not None:
         # The first start of all writes it in one go with what is signed. So whoever edits the records from there on.
         raise _unreliable("no signature covers a word of it, though older records are signed")
     return Enrolment(claimed, claimed)
-
-
-def _leads_to(last: Record, first: Record) -> bool:
-    return last.seq + 1 == first.seq and last.sha256 == first.prev
 
 
 def _unreliable(why: str) -> JournalError:
@@ -120,10 +114,9 @@ def journalled_recipients(filesystem: Filesystem, layout: VaultLayout) -> tuple[
 
     Raises StorageError, JournalError.
     """
-    for name, records in chained_files(filesystem, layout.journal):
-        for record in reversed(records):
-            if record.type == RECORD_TYPE:
-                return _recipients(record, name)
+    for file in JournalEnd(filesystem, layout.journal):
+        for index in file.of_type(RECORD_TYPE):
+            return _recipients(file.record(index), file.name)
     return None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from agent.errors import StoreError
-from agent.recorder.recovery import records_of
+from agent.recorder.places import RecordPlaces
 from agent.vault.filesystem import Filesystem
 from agent.vault.layout import RECORDING_ID, RECORDING_JSON_NAME, VaultLayout
 from agent.vault.record import MAX_JSON_BYTES, Record
@@ -22,17 +22,22 @@ MAX_OBJECTS = 5_000
 """As many as one journal line holds; a recording of 10 s segments reaches it after more than half a day."""
 
 
-def check_receipt(filesystem: Filesystem, layout: VaultLayout, receipt: Any) -> dict[str, Any]:
+def check_receipt(
+    filesystem: Filesystem, layout: VaultLayout, receipt: Any, places: RecordPlaces | None = None
+) -> dict[str, Any]:
     """The fields of an `offload` record. Raises StoreError saying in what the receipt and the journal differ.
 
     A receipt is `{"recording_id", "store", "objects": [{"name", "bytes", "sha256", "read_back"}, …]}`; every media file
     that the journal vouches for has to be in it with the journal's size and hash.
+
+    places: of this vault, for who checks one after another.
     """
+    places = places or RecordPlaces(filesystem, layout)
     recording_id, store, objects = _parse(receipt)
     if filesystem.size_bytes(layout.recording(recording_id) / RECORDING_JSON_NAME) is None:
         # Asked first: looking through the whole journal for an id that somebody made up takes seconds.
         raise StoreError(f"There is no finished recording {recording_id}; the receipt is refused.")
-    records = records_of(filesystem, layout, recording_id)
+    records = places.records_of(recording_id)
     if not any(record.type == "recording-close" for record in records):
         raise StoreError(f"The journal knows no finished recording {recording_id}; the receipt is refused.")
     by_name = {entry["name"]: entry for entry in objects}
@@ -54,11 +59,14 @@ def check_receipt(filesystem: Filesystem, layout: VaultLayout, receipt: Any) -> 
     return {"recording_id": recording_id, "store": store, "objects": media}
 
 
-def is_written_down(filesystem: Filesystem, layout: VaultLayout, fields: dict[str, Any]) -> bool:
+def is_written_down(
+    filesystem: Filesystem, layout: VaultLayout, fields: dict[str, Any], places: RecordPlaces | None = None
+) -> bool:
     """Whether this receipt is in the journal already; a repeated one is answered, and not written again."""
+    places = places or RecordPlaces(filesystem, layout)
     return any(
         record.type == "offload" and all(record.fields.get(name) == value for name, value in fields.items())
-        for record in records_of(filesystem, layout, str(fields["recording_id"]))
+        for record in places.records_of(str(fields["recording_id"]))
     )
 
 

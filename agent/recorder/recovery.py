@@ -1,13 +1,14 @@
 """Start-up is recovery: every recording that was not closed is sealed as it lies, and nothing of it is edited.
 
-A recording is unfinished when its folder has no `recording.json`, which is written last of all. What the journal
-already vouches for stays vouched for; what lies behind the last checkpoint is named, hashed and signed as found, so
-that nobody can pass it off later as something else.
+A recording is unfinished when its folder has no `recording.json`, which is written last of all. Which folders are
+looked at for that is said in settled.py. What the journal already vouches for stays vouched for; what lies behind the
+last checkpoint is named, hashed and signed as found, so that nobody can pass it off later as something else.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from agent.clock import Clock
 from agent.errors import JournalError, StorageError
 from agent.media.mp4 import TrackFragment, whole_fragments
 from agent.recorder.continuation import is_moments_ago, to_go_on
+from agent.recorder.settled import RECORD_TYPE as SETTLED
+from agent.recorder.settled import read_settled, settled_record
 from agent.vault.filesystem import Filesystem
-from agent.vault.journal import Journal, chained_files
+from agent.vault.journal import Journal
+from agent.vault.journal_end import JournalEnd
 from agent.vault.layout import (
     ENCRYPTED_SUFFIX,
     INIT_NAME,
@@ -57,17 +61,33 @@ _AUDIO_TRACK_ID = 2
 
 
 def recover(
-    filesystem: Filesystem, layout: VaultLayout, journal: Journal, clock: Clock, *, resume_within_s: int
+    filesystem: Filesystem,
+    layout: VaultLayout,
+    journal: Journal,
+    clock: Clock,
+    *,
+    resume_within_s: int,
+    end: JournalEnd | None = None,
 ) -> Recovered:
-    """Seal every unfinished recording. Safe to be cut and run again at any point. Raises StorageError."""
+    """Seal every unfinished recording. Safe to be cut and run again at any point. Raises StorageError.
+
+    end: this journal as it lay before this start, as far as that has read it; without it all folders are looked at.
+    """
     names = filesystem.list_dir(layout.recordings)
     # What a file manager leaves on a card is nobody's recording, and must not keep the camera from starting. A link
     # that somebody put there would have its `recording.json` written where it leads to.
-    ours = [name for name in names if RECORDING_ID.fullmatch(name) and _is_folder(filesystem, layout.recording(name))]
+    named = [name for name in names if RECORDING_ID.fullmatch(name)]
+    said = read_settled(end) if end is not None else None
+    rest = said.rest(named) if said is not None else None
+    looked_at = [name for name in named if rest is None or name not in rest]
+    ours = [name for name in looked_at if _is_folder(filesystem, layout.recording(name))]
     unfinished = [name for name in ours if filesystem.size_bytes(layout.recording(name) / RECORDING_JSON_NAME) is None]
-    resume_from = to_go_on(reversed(journal.last_records), clock, resume_within_s)
+    end = end or JournalEnd(filesystem, layout.journal)
+    if unfinished:
+        journal.commit()  # that this boot wrote here must be on flash before it writes: settled.py rests on it
+    resume_from = to_go_on(_newest_first(end, journal), clock, resume_within_s)
     for recording_id in unfinished:
-        records = records_of(filesystem, layout, recording_id)
+        records = end.records_of(recording_id)
         if not any(record.type == "recording-close" for record in records):
             if _ran_moments_ago(journal, records, clock, resume_within_s):
                 resume_from = recording_id
@@ -86,7 +106,19 @@ def recover(
             sealed = []
         summary = summarise(recording_id, [*((r.type, r.fields) for r in records), *sealed])
         write_whole(filesystem, layout.recording(recording_id) / RECORDING_JSON_NAME, summary.to_json())
-    return Recovered(tuple(unfinished), resume_from, tuple(sorted(set(names) - set(ours))))
+    _note_settled(journal, clock, rest, looked_at, frozenset(ours) - frozenset(unfinished))
+    strangers = set(names) - set(named) | set(looked_at) - set(ours)
+    return Recovered(tuple(unfinished), resume_from, tuple(sorted(strangers)))
+
+
+def _note_settled(
+    journal: Journal, clock: Clock, rest: frozenset[str] | None, looked_at: list[str], closed: frozenset[str]
+) -> None:
+    """rest: what was not looked at, None when all was. closed: those looked at that had their end before this start."""
+    was_off = journal.last_record is None or journal.last_record.fields["boot_id"] != clock.boot_id
+    settled = (rest or frozenset()) | (closed if was_off else frozenset())
+    if (fields := settled_record(settled, frozenset(looked_at) - settled)) is not None:
+        journal.append(SETTLED, **fields)
 
 
 def _is_folder(filesystem: Filesystem, path: Path) -> bool:
@@ -95,19 +127,24 @@ def _is_folder(filesystem: Filesystem, path: Path) -> bool:
 
 def records_of(filesystem: Filesystem, layout: VaultLayout, recording_id: str) -> list[Record]:
     """The records of one recording, oldest first, from the newest journal files back to its trigger."""
-    found: list[Record] = []
-    for _, records in chained_files(filesystem, layout.journal):
-        found = [record for record in records if record.fields.get("recording_id") == recording_id] + found
-        if found and found[0].type == "trigger":
-            break
-    return found
+    return JournalEnd(filesystem, layout.journal).records_of(recording_id)
 
 
 def _ran_moments_ago(journal: Journal, records: list[Record], clock: Clock, within_s: int) -> bool:
     """Whether a recording was interrupted, not stopped, less than within_s ago as far as the clocks can tell."""
-    if not records or any(record.type == "stop" for record in records) or not journal.last_records:
+    if not records or any(record.type == "stop" for record in records) or journal.last_record is None:
         return False
-    return is_moments_ago(journal.last_records[-1], clock, within_s)
+    return is_moments_ago(journal.last_record, clock, within_s)
+
+
+def _newest_first(end: JournalEnd, journal: Journal) -> Iterator[Record]:
+    """The records of the runs before this start."""
+    before = journal.last_record
+    for file in end:
+        for index in reversed(range(len(file))):
+            record = file.record(index)
+            if before is not None and record.seq <= before.seq:  # this start's own may be on flash already
+                yield record
 
 
 def _check_usable(records: list[Record]) -> None:

@@ -10,7 +10,6 @@ file named NNNNNN.journal always begins with a whole record.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,10 @@ from typing import Any, Protocol
 from agent.clock import Clock, WallObservation
 from agent.errors import BodycamError, JournalError, StorageError
 from agent.vault.filesystem import AppendFile, Filesystem
+from agent.vault.journal_end import JOURNAL_NAME_PATTERN, JournalEnd
 from agent.vault.layout import journal_name
 from agent.vault.record import ZERO_HASH, Record, encode_json, parse_line, sha256_hex
 
-JOURNAL_NAME_PATTERN = re.compile(r"[0-9]{6}\.journal")
 MAX_UNCOMMITTED = 10_000
 
 
@@ -107,9 +106,11 @@ class Journal:
         *,
         device_id: str,
         rotate_bytes: int,
+        end: JournalEnd | None = None,
     ) -> None:
         """Find the head of what is there; nothing is written before the first commit.
 
+        end: of the same folder, and not read yet; for who reads on in it.
         Raises JournalError when the newest file cannot be continued, StorageError when it cannot be read.
         """
         self._filesystem = filesystem
@@ -125,33 +126,33 @@ class Journal:
         self._lost_records = 0
         self.signer_fault: str | None = None
         """Why the last signature is pending, or None when it is not."""
-        names = [name for name in filesystem.list_dir(folder) if JOURNAL_NAME_PATTERN.fullmatch(name)]
-        self._number = int(names[-1].split(".")[0]) if names else 0
+        end = end or JournalEnd(filesystem, folder)
+        self._number = int(end.names[-1].split(".")[0]) if end.names else 0
         self._head_seq = 0
         self._head_sha256 = ZERO_HASH
         self._head_json = b""
-        self.last_records: list[Record] = []
-        """The newest file's records as found at start, for recovery."""
+        self.last_record: Record | None = None
+        """The newest one as found at start, for recovery."""
         self._reason = "first"
         self._tail = _Tail(None, 0, 0, sha256_hex(b""), exact=True)
-        if names:
-            self._continue_from(names[-1])
+        if end.names:
+            self._continue_from(end)
 
-    def _continue_from(self, name: str) -> None:
+    def _continue_from(self, end: JournalEnd) -> None:
+        name = end.names[-1]
         path = self._folder / name
         # What a killed process left in the page cache must be on flash before a signed record names it.
         self._filesystem.sync_file(path)
-        data = self._filesystem.read(path)
-        records, chained = chained_prefix(data)
-        if not records:
+        found = next(iter(end))
+        if not len(found):
             raise JournalError(
                 f"The newest journal file {path} does not begin with a whole record, which no power cut can cause. "
                 "Keep the vault as it is, copy it for examination, and start with a new one."
             )
-        self.last_records = records
-        self._set_head(records[-1])
-        torn = data[chained:]
-        self._tail = _Tail(name, chained, len(torn), sha256_hex(torn), exact=True)
+        self.last_record = found.record(len(found) - 1)
+        self._set_head(self.last_record)
+        torn = found.data[found.chained_bytes :]
+        self._tail = _Tail(name, found.chained_bytes, len(torn), sha256_hex(torn), exact=True)
         self._reason = "recovered" if torn else "started"
 
     @property

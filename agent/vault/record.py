@@ -110,7 +110,7 @@ def encode_json(
 def _canonical(document: dict[str, Any], *, allow_nan: bool) -> bytes:
     """The one way to write a record: no white space, escapes only where they must be, in lower case, keys as given."""
     # 1e999 is read as infinity; what is written for that is no JSON, and so never equal to what was read.
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=True, allow_nan=allow_nan).encode("ascii")
+    return (_ANY_ENCODER if allow_nan else _ENCODER).encode(document).encode("ascii")
 
 
 def _brackets(json_bytes: bytes) -> int:
@@ -126,6 +126,13 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise JournalError(f"A record holds {name[:40]}, which no record does; readers could disagree on what it says.")
+
+
+# Made once: a journal has hundreds of thousands of lines, and making them takes as long as using them.
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+_ANY_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, allow_nan=True)
+_PRINTABLE = bytes(range(0x20, 0x7F))
 
 
 def _is_deep(value: Any) -> bool:
@@ -167,15 +174,16 @@ def parse_line(line: bytes) -> Record:
     if not tab or b"\t" in column:
         raise JournalError("A journal line is not JSON, one TAB, and a signature column.")
     # 0x20..0x7e only: a CR or NUL inside would be invisible to a person and not to a hash.
-    if any(byte < 0x20 or byte > 0x7E for byte in json_bytes):
+    if json_bytes.translate(None, _PRINTABLE):
         raise JournalError("A record holds bytes that are not printable ASCII.")
-    if _brackets(json_bytes) > MAX_BRACKETS:
+    brackets = _brackets(json_bytes)
+    if brackets > MAX_BRACKETS:
         raise JournalError("A record is nested or listed beyond any real one.")
     try:
-        fields = json.loads(json_bytes, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        fields = _DECODER.decode(json_bytes.decode("ascii"))
     except (ValueError, RecursionError) as error:
         raise JournalError(f"A record is not valid JSON: {error}.") from error
-    if not isinstance(fields, dict) or _is_deep(fields):
+    if not isinstance(fields, dict) or (brackets > MAX_DEPTH and _is_deep(fields)):
         raise JournalError("A record is not one JSON object of sane depth.")
     for name, types in _COMMON_TYPES.items():
         value = fields.get(name, fields)  # a whole record is of no such type
@@ -189,6 +197,8 @@ def parse_line(line: bytes) -> Record:
         raise JournalError(f"A record has format version {fields['v']}; this software reads {FORMAT_VERSION}.")
     # Tools that know no JSON (`cut`, `sed`) must see what a parser sees, so that there is one way to write a record.
     if tuple(fields)[: len(COMMON_FIELDS)] != COMMON_FIELDS or _canonical(fields, allow_nan=True) != json_bytes:
+        # A key that is there twice is in `fields` once, so that it is always found here; this only says which it was.
+        json.loads(json_bytes, object_pairs_hook=_no_duplicates)
         raise JournalError("A record is not written as records are: its bytes could be read in more than one way.")
     signature = None
     if column != PENDING.encode():

@@ -50,7 +50,7 @@ KNOWN_TYPES = frozenset(
         "journal-open", "boot", "config", "clock", "ready", "trigger", "trigger-pending", "recording-open",
         "checkpoint", "segment", "gap", "marker", "stop", "recording-close", "records-lost", "fault", "fault-cleared",
         "sound-missing", "trigger-dropped", "offload", "timestamp", "shutdown", "certificate-changed", "encryption",
-        "self-test", "storage",
+        "self-test", "storage", "settled", "scrub",
     }
 )  # fmt: skip
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import cpu, frames, latency, memory, phases, start, verify
+from tests.benchmarks import cpu, frames, latency, memory, phases, scale, start, verify
 from tests.benchmarks.figure import Figure
 
 BENCHMARKS: dict[str, Callable[..., list[Figure]]] = {
@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, Callable[..., list[Figure]]] = {
     "memory": memory.run,
     "latency": latency.run,
     "start": start.run,
+    "scale": scale.run,
     "frames": frames.run,
     "verify": verify.run,  # after frames: it checks the vault that frames recorded
     "phases": phases.run,

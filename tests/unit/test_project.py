@@ -40,6 +40,8 @@ ALLOWED: dict[str, set[str]] = {
     "control": {"errors"},
     "verify": {"clock", "encryption", "errors", "media", "signing", "trust", "vault"},
     "offload": {"clock", "errors", "trust", "vault", "verify"},
+    # Its own small file outside the vault is put in place as keys are.
+    "scrub": {"clock", "errors", "trust", "vault", "verify"},
     "doctor": {"capture", "clock", "encode", "encryption", "errors", "media", "recorder", "settings", "trust", "vault"},
     "daemon": {
         "capture",
@@ -70,6 +72,7 @@ ALLOWED: dict[str, set[str]] = {
         "media",
         "offload",
         "panel",
+        "scrub",
         "settings",
         "signing",
         "trust",

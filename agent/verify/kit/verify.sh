@@ -445,7 +445,7 @@ one_record() {              # $json $signature $row $name $line
     case $type in
         journal-open | boot | config | clock | ready | trigger | trigger-pending | recording-open | checkpoint | segment | gap | \
         marker | stop | recording-close | fault | fault-cleared | offload | shutdown | self-test | sound-missing | storage | \
-        trigger-dropped | certificate-changed) ;;
+        trigger-dropped | certificate-changed | settled | scrub) ;;
         encryption) enrolment ;;
         records-lost) warn RECORDS_LOST "$name line $line: the camera says that some records could not be kept before this one." ;;
         timestamp) timestamp ;;

@@ -21,7 +21,10 @@ OUTSIDE = {
     "/etc/bodycam/bodycam.toml",
     *(f"/etc/bodycam/profiles/{name}.toml" for name in ("bench", "pi-4-cm4", "pi-5", "pi-zero-2w")),
     "/usr/local/bin/bodycam",
-    *(f"/usr/local/lib/systemd/system/{name}" for name in (*UNITS, "bodycam-timestamp.service")),
+    *(
+        f"/usr/local/lib/systemd/system/{name}"
+        for name in (*UNITS, "bodycam-timestamp.service", "bodycam-scrub.service", "bodycam-scrub.timer")
+    ),
     "/usr/local/lib/sysusers.d/bodycam.conf",
     "/usr/local/lib/tmpfiles.d/bodycam.conf",
     "/usr/local/lib/tmpfiles.d/bodycam-dma-heap.conf",

@@ -20,7 +20,7 @@ from agent.trust.credentials import DEVICE_KEY, TOKEN_PIN
 from tests.unit.systemd.conftest import ROOT, Tree
 
 UNIT_FOLDER = "/usr/local/lib/systemd/system"
-SERVICES = ("bodycam", "bodycam-fault", "bodycam-offload", "bodycam-timestamp")
+SERVICES = ("bodycam", "bodycam-fault", "bodycam-offload", "bodycam-scrub", "bodycam-timestamp")
 SECURITY = ("systemd-analyze", "security", "--offline=true", "--no-pager")
 
 
@@ -51,7 +51,9 @@ def system(shared: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("unit", [*(f"{name}.service" for name in SERVICES), "bodycam-offload.timer"])
+@pytest.mark.parametrize(
+    "unit", [*(f"{name}.service" for name in SERVICES), "bodycam-offload.timer", "bodycam-scrub.timer"]
+)
 def test_systemd_finds_nothing_wrong_with_it(system: Path, unit: str) -> None:
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", f"--root={system}", unit],
@@ -185,6 +187,31 @@ def test_only_the_agent_may_have_a_camera_and_a_key(shared: Tree) -> None:
     offload = options(shared, "bodycam-offload.service")
     assert offload["ReadOnlyPaths"] == ["-/var/lib/bodycam"]
     assert offload["ReadWritePaths"] == ["-/var/lib/bodycam/receipts -/media/bodycam-store"]
+
+
+def test_the_scrub_reads_the_vault_with_what_nobody_else_wants(shared: Tree) -> None:
+    unit = options(shared, "bodycam-scrub.service")
+    # What it reports becomes a record: so it is the agent's own user, without its key, its devices, and any network.
+    assert unit["User"] == options(shared, "bodycam.service")["User"]
+    assert unit["InaccessiblePaths"] == ["-/var/lib/bodycam/key -/etc/bodycam/credentials"]
+    assert unit["ReadOnlyPaths"] == ["-/var/lib/bodycam"]
+    assert unit["ReadWritePaths"] == ["-/var/lib/bodycam/scrub"]
+    for key, value in {
+        "PrivateNetwork": "yes",
+        "RestrictAddressFamilies": "AF_UNIX",
+        "PrivateDevices": "yes",
+        "DevicePolicy": "closed",
+        "CapabilityBoundingSet": "",
+        "IOSchedulingClass": "idle",
+        "Nice": "19",
+        "TimeoutStartSec": "infinity",
+        "MemorySwapMax": "0",
+    }.items():
+        assert unit[key] == [value], key
+    (command,) = unit["ExecStart"]
+    state = re.search(r"--state (\S+)", command)
+    assert state is not None
+    assert str(Path(state[1]).parent) in made_folders(shared)
 
 
 def test_the_agent_has_no_network_no_swap_no_core_dumps_no_capability(shared: Tree) -> None:

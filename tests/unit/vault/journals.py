@@ -9,7 +9,8 @@ from pathlib import Path
 from agent.clock import SimulatedClock
 from agent.errors import SignerBusyError
 from agent.vault.filesystem import Filesystem
-from agent.vault.journal import JOURNAL_NAME_PATTERN, Journal, chained_prefix
+from agent.vault.journal import Journal, chained_prefix
+from agent.vault.journal_end import JOURNAL_NAME_PATTERN
 from agent.vault.record import ZERO_HASH, Record
 from tests.support.crashfs import CrashFilesystem
 
