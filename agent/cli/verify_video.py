@@ -20,6 +20,10 @@ def print_video_report(console: Console, report: VideoFileReport) -> None:
     if report.is_signed:
         _print_signer(console, report)
         _print_pictures(console, report.summary)
+        for sentence in report.presentation.problems:
+            _line(console, f"fail  {sentence}", "bold red")
+        for sentence in report.presentation.notes:
+            _line(console, f"note  {sentence}", "yellow")
     style = "bold green" if report.ok else "bold red"
     console.print(f"[{style}]{escape(report.conclusion)}[/]")
     if report.is_signed:
