@@ -15,8 +15,8 @@ MAX_LISTED = 5
 LONG_S = 2.5
 """A picture that is shown for longer is named; the longest GOP that a camera can be set to is 2 s."""
 SHORT_S = Fraction(1, 250)
-"""Nobody sees a picture that is shown for less, and a camera films at most 120 a second. Single ones are named, as times
-of a camera may bunch behind a stall; half of a GOP is a failure.
+"""Nobody sees a picture that is shown for less, and a camera films at most 120 a second. Single ones are named, as
+times of a camera may bunch behind a stall; half of a GOP is a failure.
 """
 _VIDEO, _SOUND = "vide", "soun"
 

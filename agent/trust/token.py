@@ -3,7 +3,11 @@
 The session is opened when it is first needed and again after the token was away; nothing is asked of the token before,
 so that making these objects never waits. Calls may hang in the module's driver for as long as it likes: they belong on
 TimedSigner's thread. A driver that hangs must not hold the interpreter's lock either, or all of the camera would stand
-still: python-pkcs11 releases it around every call but C_Finalize, which is therefore called here through ctypes.
+still. python-pkcs11 holds it while it loads the module (its constructors run then), in C_GetFunctionList and in
+C_Finalize, and releases it around the other calls. Those three are therefore called here through ctypes, which releases
+it; and as the system's loader has a lock of its own, which each import of a compiled package waits for, the module is
+loaded first in a process by itself, which has to answer in time. What remains: a module that hangs when it is loaded a
+second time, and did not the first.
 
 Only CKM_ECDSA over a digest made here is asked for: what hashes on the token differs from one to the next.
 """
@@ -11,7 +15,10 @@ Only CKM_ECDSA over a digest made here is asked for: what hashes on the token di
 from __future__ import annotations
 
 import ctypes
+import os
 import secrets
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +38,17 @@ from agent.trust.pin import read_pin
 COORDINATE_BYTES = 32
 REINITIALISE_S = 5.0
 """The module is initialised anew at most this often: that takes long, and ends every session."""
+
+TRIAL_S = 5.0
+"""So long a module may take to be loaded, in a process by itself."""
+TRY_AGAIN_S = 30.0
+"""A module that did not answer in time is tried again as late as this; until then signatures are pending."""
+_SLOW_S = 0.5
+_TRIAL = """
+import ctypes, os, sys
+ctypes.CDLL(sys.argv[1]).C_GetFunctionList(ctypes.byref(ctypes.c_void_p()))
+os._exit(0)  # a module may hang at its end, too
+"""
 
 _T = TypeVar("_T")
 
@@ -133,7 +151,7 @@ class Token:
     def _do(self, work: Callable[[ModuleType], _T], *, again: bool = True) -> _T:
         """Run `work` with an open session: the one there is, else a new one, else one after a new beginning."""
         module = import_pkcs11()
-        library = _load(self.address.module_path, module)
+        library = _load(self.address.module_path, module, self._monotonic_s)
         with library.lock:
             if self._refused is not None:
                 raise DeviceKeyError(self._refused)
@@ -279,9 +297,13 @@ class _Library:
         self.lock = threading.Lock()
         self.generation = 0
         try:
-            self.lib = module.lib(str(path))
             functions = ctypes.POINTER(_FunctionList)()
-            ctypes.CDLL(str(path)).C_GetFunctionList(ctypes.byref(functions))
+            library = _opened_library(path)
+            began_s = time.monotonic()
+            library.C_GetFunctionList(ctypes.byref(functions))
+            if time.monotonic() - began_s > _SLOW_S:
+                raise SignerBusyError(f"The PKCS#11 module {path} is too slow to be asked for its functions now.")
+            self.lib = module.lib(str(path))
         except (module.PKCS11Error, OSError, AttributeError) as error:
             raise DeviceKeyError(
                 f"The PKCS#11 module {path} cannot be used ({str(error) or type(error).__name__}); set key.module_path "
@@ -301,6 +323,7 @@ class _Library:
 
 
 _libraries: dict[Path, _Library] = {}
+_hung_s: dict[Path, float] = {}
 _loading = threading.Lock()
 
 
@@ -317,11 +340,54 @@ def import_pkcs11() -> ModuleType:
     return pkcs11
 
 
-def _load(path: Path, module: ModuleType) -> _Library:
+def _load(path: Path, module: ModuleType, monotonic_s: Callable[[], float]) -> _Library:
     with _loading:
         if path not in _libraries:
-            _libraries[path] = _Library(path, module)
+            since_s = _hung_s.get(path)
+            if since_s is not None and monotonic_s() - since_s < TRY_AGAIN_S:
+                raise SignerBusyError(f"The PKCS#11 module {path} did not answer; it is tried again in a while.")
+            try:
+                _try_to_load(path)
+                _libraries[path] = _Library(path, module)
+            except SignerBusyError:
+                _hung_s[path] = monotonic_s()
+                raise
         return _libraries[path]
+
+
+def _try_to_load(path: Path) -> None:
+    """In a process by itself. Raises SignerBusyError when it takes too long, DeviceKeyError when the module crashes."""
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _TRIAL, str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=TRIAL_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise SignerBusyError(
+            f"The PKCS#11 module {path} was not loaded within {TRIAL_S:.0f} s; check what it waits for, such as its "
+            "device or a service of its own. It is tried again in a while."
+        ) from error
+    except OSError as error:
+        raise SignerBusyError(f"No process could be started to try the PKCS#11 module {path}: {error}.") from error
+    if tried.returncode < 0:
+        raise DeviceKeyError(
+            f"The PKCS#11 module {path} crashes when it is loaded (signal {-tried.returncode}); set key.module_path to "
+            "the module that came with the token's software."
+        )
+    # That it is not there, or no module, is found again here, and told.
+
+
+def _opened_library(path: Path) -> ctypes.CDLL:
+    """Loaded with the interpreter's lock released, which CDLL(path) itself does not promise. Raises OSError."""
+    dlopen = ctypes.CDLL(None).dlopen
+    dlopen.argtypes, dlopen.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
+    handle = dlopen(os.fsencode(path), os.RTLD_NOW | os.RTLD_LOCAL)
+    # Without a handle this fails in the same way, with a reason.
+    return ctypes.CDLL(str(path)) if handle is None else ctypes.CDLL(str(path), handle=handle)
 
 
 def _flag(module: ModuleType, key: Any, attribute: Any, *, absent: bool = False) -> bool:
