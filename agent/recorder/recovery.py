@@ -168,6 +168,7 @@ def _seal(
     close: dict[str, Any] = {
         "recovered": True,
         "interrupted": not any(record.type == "stop" for record in records),
+        "triggered": any(record.type == "trigger" for record in records),
         "end_media_90k": max((segment.get("end_media_90k") or 0 for segment in segments.values()), default=0),
         "segments": len(segments),
         "fragments": sum(segment.get("fragments", 0) for segment in segments.values()),

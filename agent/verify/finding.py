@@ -120,6 +120,10 @@ class Code(StrEnum):
     CHECKPOINT_HASH = "CHECKPOINT_HASH", "A segment's bytes up to a checkpoint are not those that were signed."
     FRAGMENT_DISAGREES = "FRAGMENT_DISAGREES", "A fragment says other times or counts than its checkpoint."
     FRAGMENT_COUNT = "FRAGMENT_COUNT", "A segment record's counts are not those of its checkpoints or fragments."
+    UNSIGNED_MEDIA = (
+        "UNSIGNED_MEDIA",
+        "Whole fragments behind the last checkpoint, signed only when the camera was started again, as they lay there.",
+    )
     UNSIGNED_BYTES = "UNSIGNED_BYTES", "Bytes behind the last checkpoint: not signed, or signed only at recovery."
     NOT_DECRYPTED = (
         "NOT_DECRYPTED",

@@ -306,7 +306,14 @@ class JournalReader:
             whole_records += _is_record(line)
         subject = f"journal/{name}"
         if not opening.torn_exact:
-            if size:
+            if size and self._extract:
+                self._fail(
+                    Code.TORN_TAIL_MISMATCH,
+                    name,
+                    f"ends in {size} bytes behind its chained part, which a package leaves out: somebody put them "
+                    "there.",
+                )
+            elif size:
                 self._findings.note(
                     Code.TORN_TAIL,
                     subject,

@@ -58,6 +58,8 @@ class RecordingCheck:
         self.first_ordinal: int | None = None
         self.last_ordinal = 0
         self.triggered = False
+        self.trigger_journalled = False
+        """The record that closes a recovered recording says that its trigger stood in the journal."""
         self.opened: Opened | None = None
         self.closed = False
         self.recovered = False
@@ -341,6 +343,8 @@ class RecordingCheck:
     def _close(self, _record: Record, fields: Fields) -> None:
         self.closed = True
         self.recovered = fields.flag("recovered")
+        if "triggered" in _record.fields:
+            self.trigger_journalled = fields.flag("triggered")
         if self._sealed_at_start and not self.recovered:
             self._fail(Code.RECORD_INVALID, "The record that closes it hides that it was cut off: a segment says so.")
         if self.recovered and "init_file" in _record.fields and fields.optional_text("init_file") is not None:

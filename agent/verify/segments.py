@@ -288,15 +288,22 @@ class MediaChecker:
 
     def _check_recovered(self, job: MediaJob, file: io.FileIO, checkpointed: int) -> None:
         if job.encrypted:
-            self._note_recovered(job, checkpointed, "")
+            # Anybody can encrypt to the recipients, whose keys are public.
+            self._judge_recovered(job, checkpointed, "What lies there is encrypted, and")
             return
         file.seek(0)
         buffered = io.BufferedReader(file, 4096)
-        count = frames = behind = 0
+        count = frames = behind = unsigned_frames = 0
+        number = job.checkpoints[-1].fragment if job.checkpoints else None
+        goes_on = True
         for span in whole_fragments(buffered):  # one by one: a file of the smallest has millions
             count += 1
-            frames += span.info.tracks[VIDEO_TRACK_ID].sample_count if _has_video(span) else 0
-            behind += span.offset >= checkpointed
+            found = span.info.tracks[VIDEO_TRACK_ID].sample_count if _has_video(span) else 0
+            frames += found
+            if span.offset >= checkpointed:
+                behind += 1
+                unsigned_frames += found
+                goes_on &= number is None or span.info.sequence_number == number + behind
         buffered.detach()  # it would else close the file, which is not its own
         if (count, frames) != (job.fragments, job.frames):
             self._fail(
@@ -305,18 +312,34 @@ class MediaChecker:
                 f"{job.name} holds {counted(count, 'whole fragment')} with {counted(frames, 'frame')}; its record "
                 f"says {job.fragments} with {job.frames}.",
             )
-        what = counted(behind, "whole fragment") if behind else "no whole fragment"
-        self._note_recovered(job, checkpointed, f" ({what} in them)")
+        what = f"They hold {counted(behind, 'whole fragment')} with {counted(unsigned_frames, 'frame')}, and"
+        if not goes_on:
+            what = f"{what.removesuffix(', and')}, whose numbers do not go on from the checkpoints', and"
+        self._judge_recovered(job, checkpointed, what if behind else None)
 
-    def _note_recovered(self, job: MediaJob, checkpointed: int, what: str) -> None:
-        if job.bytes > checkpointed:
+    def _judge_recovered(self, job: MediaJob, checkpointed: int, what: str | None) -> None:
+        """what: begins the sentence on media that can be played; None when there is none behind the checkpoints."""
+        if job.bytes <= checkpointed:
+            return
+        where = (
+            f"The last {job.bytes - checkpointed} bytes of {job.name} lie behind its last checkpoint{_until(job)}: the "
+            "camera signed them only when it started again, as it found them."
+        )
+        if what is None:
             self._findings.note(
                 Code.UNSIGNED_BYTES,
                 job.subject,
-                f"The last {job.bytes - checkpointed} bytes of {job.name}{what} lie behind its last checkpoint"
-                f"{_until(job)}: the camera signed them only when it started again, as it found them.",
+                f"{where} They hold no whole fragment.",
                 recording_id=job.recording_id,
             )
+            return
+        self._findings.warn(
+            Code.UNSIGNED_MEDIA,
+            job.subject,
+            f"{where} {what} no signature tells whether they are what was being written when power was lost, or what "
+            "somebody who had the card put there before that start. Ask who had it.",
+            recording_id=job.recording_id,
+        )
 
 
 def _has_video(span: FragmentSpan) -> bool:

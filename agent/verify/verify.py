@@ -272,7 +272,9 @@ class _Verification:
 
     def _check_closed(self, recording: RecordingCheck) -> None:
         recording_id = recording.recording_id
-        if not recording.triggered and (recording.opened is not None or not recording.recovered):
+        # Power may go when something of it is on flash and nothing in the journal yet.
+        begins_late = recording.opened is None and recording.recovered and not recording.trigger_journalled
+        if not recording.triggered and not begins_late:
             self._findings.fail(
                 Code.PACKAGE_INCOMPLETE if self._evidence.is_package else Code.RECORD_INVALID,
                 recording_id,

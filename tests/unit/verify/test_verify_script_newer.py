@@ -92,7 +92,8 @@ def test_an_encrypted_recording_that_was_cut_off(encrypted: VaultBuilder, tmp_pa
     encrypted.restart()
     encrypted.shut_down()
     said = alike(one(encrypted, tmp_path, running.recording_id))
-    assert said.codes("note") == ENCRYPTED | {"RECOVERED", "UNSIGNED_BYTES"}
+    assert said.codes("note") == ENCRYPTED | {"RECOVERED"}
+    assert said.codes("warn") == {"UNSIGNED_MEDIA"}
     assert said.verdicts()["completeness"] == "limited"
 
 
