@@ -168,7 +168,7 @@ def _head(_: Artefacts, data: bytes) -> None:
 def _heads(artefacts: Artefacts) -> list[bytes]:
     """Without samples, so that changes meet the head; one with an edit list, as remuxing makes it."""
     made = BytesIO()
-    with av.open(BytesIO(artefacts.one("stream.mp4"))) as source, av.open(made, "w", format="mp4") as target:
+    with av.open(BytesIO(artefacts.one("stream.mp4")), "r") as source, av.open(made, "w", format="mp4") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(source.streams.video[0]):
             if packet.size:

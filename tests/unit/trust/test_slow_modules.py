@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from agent.errors import DeviceKeyError, SignerBusyError
-from agent.trust import token as token_module
-from agent.trust.token import TRY_AGAIN_S, Token, TokenAddress
+from agent.trust import token_library
+from agent.trust.token import Token, TokenAddress
+from agent.trust.token_library import TRY_AGAIN_S
 from tests.unit.trust.identities import new_key
 
 GCC = shutil.which("gcc")
@@ -50,11 +51,12 @@ import sys, threading, time
 from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 from agent.errors import BodycamError
-from agent.trust import token as token_module
-from agent.trust.token import Token, TokenAddress, import_pkcs11
+from agent.trust import token_library
+from agent.trust.token import Token, TokenAddress
+from agent.trust.token_library import import_pkcs11
 import_pkcs11()
 if sys.argv[2] == "untried":
-    token_module._try_to_load = lambda path: None
+    token_library._try_to_load = lambda path: None
 still_s, stop = 0.0, threading.Event()
 def turn():
     global still_s
@@ -119,21 +121,21 @@ def test_a_module_that_hangs_is_left_alone_for_a_while(
     own = Path(shutil.copy(module, tmp_path / "own.so"))
     now_s = [1000.0]
     token = Token(TokenAddress(own, "token", "label", tmp_path / "pin"), lambda: now_s[0])
-    monkeypatch.setattr(token_module, "TRIAL_S", 0.5)
+    monkeypatch.setattr(token_library, "TRIAL_S", 0.5)
     monkeypatch.setenv("HANG", "load")
     key = new_key().public_key()
     with pytest.raises(SignerBusyError, match=r"was not loaded within .*; check what it waits for"):
         token.sign_digest(key, bytes(32))
-    assert own not in token_module._libraries
+    assert own not in token_library.libraries
     monkeypatch.setenv("HANG", "")
-    monkeypatch.setattr(token_module, "TRIAL_S", 30.0)
+    monkeypatch.setattr(token_library, "TRIAL_S", 30.0)
     now_s[0] += TRY_AGAIN_S - 1
     with pytest.raises(SignerBusyError, match="tried again in a while"):
         token.sign_digest(key, bytes(32))
     now_s[0] += 1
     with pytest.raises(SignerBusyError, match="no token labelled"):
         token.sign_digest(key, bytes(32))
-    assert own in token_module._libraries
+    assert own in token_library.libraries
 
 
 def test_a_module_that_crashes_takes_only_its_trial_along(
