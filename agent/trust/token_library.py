@@ -3,7 +3,7 @@
 A driver that hangs must not hold the interpreter's lock, or all of the camera would stand still. python-pkcs11 holds it
 while it loads the module (whose constructors run then), in C_GetFunctionList and in C_Finalize, and releases it around
 the other calls. Those three are therefore called here through ctypes, which releases it. The system's loader has a lock
-of its own, too, for which each import of a compiled package waits; so the module is loaded first in a process by itself,
+of its own, too, for which each import of a compiled package waits; so a module is loaded in a process by itself first,
 which has to answer in time. What remains: a module that hangs when it is loaded a second time, and did not the first.
 """
 
