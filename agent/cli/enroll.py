@@ -11,7 +11,7 @@ from agent.cli.output import say
 from agent.errors import ConfigError
 from agent.settings.load import LoadedSettings
 from agent.settings.schema import Settings
-from agent.trust.certificates import fingerprint_text, load_chain
+from agent.trust.certificates import fingerprint_text, load_chain, public_key_der
 from agent.trust.custody import KeyCustody
 from agent.trust.identity import (
     Change,
@@ -82,9 +82,11 @@ def enroll(
         made = request_certificate(
             paths, device_id, read_hardware_serial(), csr, has_records=has_records, keys=keys, change=change
         )
-        _say_key(keys, made)
+        _say_key(made)
         say(f"Request for the department's CA: {csr}")
         say("Send it to the CA; then run `bodycam enroll --install CHAIN.pem --root ROOT.pem` with its answer.")
+        if change is not None:
+            say("Until then nothing changes: the camera signs with the key and certificate it has.")
         return 0
     if install is not None:
         made = install_chain(paths, install, root, now, has_records=has_records, keys=keys)
@@ -92,9 +94,9 @@ def enroll(
         made = enroll_bench(
             paths, device_id, read_hardware_serial(), now, has_records=has_records, keys=keys, change=change
         )
-        _say_key(keys, made)
+        _say_key(made)
         say(f"Bench CA (for trying out only, proves nothing): {paths.bench_root_key}")
-    _say_certificate(paths, made)
+    _say_certificate(paths, made, keys)
     return 0
 
 
@@ -126,17 +128,14 @@ def enroll_recipients(loaded: LoadedSettings, *, wanted: bool, alone: bool = Tru
     return 0
 
 
-def _say_key(keys: KeyStore, made: Enrolment) -> None:
-    say(f"Device key, {'new' if made.key_is_new else 'already there, kept'}: {keys.place}")
+def _say_key(made: Enrolment) -> None:
+    say(f"Device key, {'new' if made.key_is_new else 'already there, kept'}: {made.key_place}")
 
 
-def _say_certificate(paths: IdentityPaths, made: Enrolment) -> None:
+def _say_certificate(paths: IdentityPaths, made: Enrolment, keys: KeyStore) -> None:
     say(f"Certificate chain: {paths.next_chain if made.waits else paths.chain}")
     if made.waits:
-        say(
-            "It takes over at the next start of `bodycam run`: the key before introduces it in the journal then, so "
-            "keep that key until `bodycam doctor` shows the new certificate."
-        )
+        _say_when(paths, made, keys)
     if paths.root.exists():
         root = load_chain(paths.root)[-1]
         say(f"Root certificate: {paths.root}\n  SHA-256 fingerprint {fingerprint_text(root)}")
@@ -150,3 +149,18 @@ def _say_certificate(paths: IdentityPaths, made: Enrolment) -> None:
             f"  SHA-256 fingerprint {fingerprint_text(certificate)}"
         )
     say("Write the fingerprints down apart from the camera: whoever examines its evidence compares them.")
+
+
+def _say_when(paths: IdentityPaths, made: Enrolment, keys: KeyStore) -> None:
+    """Two certificates are there, and perhaps two keys: which is which, and when the one follows the other."""
+    before = load_chain(paths.chain)[0]
+    say(
+        "It waits: the camera signs with the certificate before until the next start of `bodycam run`, which has that "
+        "one's key introduce the new one in the journal, and then signs with the new one."
+    )
+    if made.certificate is not None and made.certificate.public_key() == before.public_key():
+        say(f"Both are for the same key: {made.key_place}")
+        return
+    here = keys.place_of(public_key_der(before.public_key()))
+    say(f"Key of the certificate before: {here}\nKey of the new one: {made.key_place}")
+    say("Keep both until `bodycam doctor` shows the new certificate and says nothing of one that waits.")

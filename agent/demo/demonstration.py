@@ -202,6 +202,8 @@ class Demonstration:
             f"{close['frames']} frames, {long_s:.1f} s{gaps}, from {before_s:.1f} s before the press",
             style=BAD if gaps else GOOD,
         )
+        if close["missed_frames"]:
+            self._story.tell("", _why_missed(close["missed_frames"], self._source))
         if before_s < PRE_EVENT_S or opened["pre_event_short_reason"]:
             raise DemoError(
                 f"The recording begins {before_s:.1f} s before the press, and {PRE_EVENT_S} s were promised "
@@ -221,7 +223,7 @@ class Demonstration:
         size = sum(path.stat().st_size for path in files)
         self._story.tell(
             "offloaded",
-            f"{len(files)} files, {size / 1e6:.1f} MB, read back, equal; the receipt is in the log",
+            f"{len(files)} files, {size / 1e6:.1f} MB, read back, equal; the receipt is logged",
         )
         return packages[0]
 
@@ -237,18 +239,23 @@ class Demonstration:
         if not report["ok"] or recording["verdict"] != "verified":
             raise DemoError(f"Our verifier does not accept the package:\n{said}")
         warnings = [finding["sentence"] for finding in report["findings"] if finding["severity"] == "warn"]
+        outcome = "as they were signed" if warnings else "nothing wrong"
         self._story.tell(
             "verified",
-            f"by our verifier: {report['journal']['records']} records, {recording['frames']} frames, nothing wrong",
+            f"by our verifier: {report['journal']['records']} records, {recording['frames']} frames, {outcome}",
             style=GOOD,
         )
         for warning in warnings:
-            self._story.tell("", f"but: {warning}", style=BAD)
+            self._story.tell("", f"but: {warning}")
         journal = check_signatures(package, root, self._place.folder)
         pending = f", {journal.pending} covered by the next" if journal.pending else ""
         self._story.tell("", f"by openssl: {journal.signed} of {len(journal.records)} signatures good{pending}")
-        held = [name for name, verdict in run_package_script(package, root).items() if verdict == "holds"]
+        verdicts = run_package_script(package, root)
+        held = [name for name, verdict in verdicts.items() if verdict.standing == "holds"]
         self._story.tell("", f"by its own verify.sh: {', '.join(held)} hold")
+        for name, verdict in verdicts.items():
+            if verdict.standing == "limited":
+                self._story.tell("", f"but: {name} is limited. {verdict.reason}")
         streams = probe_film(package)
         for stream in streams:
             self._story.tell(
@@ -366,6 +373,14 @@ def give_demonstration(*, seconds: int, source: str, folder: Path, story: Callab
 def _ms(duration_ns: int) -> str:
     duration_ms = duration_ns / NS_PER_MS
     return f"{duration_ms:.0f}" if duration_ms >= 9.95 else f"{duration_ms:.1f}"
+
+
+def _why_missed(frames: int, source: Source) -> str:
+    """In words: the evidence is none the worse for it, and says so itself."""
+    missed = "1 frame was missed" if frames == 1 else f"{frames} frames were missed"
+    if source.backend == "webcam":
+        return f"{missed}: the computer was too busy, or the webcam too slow, as in dim light. The log says so."
+    return f"{missed}: the camera is software here, and the computer was too busy for it. The log says so."
 
 
 def _short(fingerprint: str) -> str:

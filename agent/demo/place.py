@@ -15,6 +15,9 @@ from agent.vault.layout import VaultLayout
 from agent.vault.lock import VaultLock
 
 PRE_EVENT_S = 5
+_STALL_MS = 2000
+# A camera that is software does not hang: on a busy computer it waits for its turn.
+_SOFTWARE_STALL_MS = 10_000
 _MARK = "# Written by `bodycam demo`, which empties this folder each time."
 
 _CONFIG = """\
@@ -39,6 +42,7 @@ backend = {backend}
 device = {device}
 width = {width}
 height = {height}
+stall_ms = {stall_ms}
 
 [video]
 bitrate_bps = 3_000_000
@@ -129,6 +133,6 @@ def _config(name: str, source: Source) -> str:
         "pre_event_audio": json.dumps(source.no_sound is None),
         "audio": json.dumps("none" if source.no_sound else "camera"),
     }
-    return _CONFIG.format(
-        mark=_MARK, name=name, pre_event_s=PRE_EVENT_S, width=source.width, height=source.height, **quoted
-    )
+    stall_ms = _STALL_MS if source.backend == "webcam" else _SOFTWARE_STALL_MS
+    numbers = {"pre_event_s": PRE_EVENT_S, "width": source.width, "height": source.height, "stall_ms": stall_ms}
+    return _CONFIG.format(mark=_MARK, name=name, **numbers, **quoted)

@@ -1,8 +1,10 @@
 """X.509 around the device key: bench CA, device certificate, request for a department's CA, and checking a chain.
 
-Profile of a device certificate (RFC 5280): ECDSA P-256; key usage digitalSignature; extended key usage emailProtection,
-so that `openssl cms -verify` takes it without `-purpose any`; valid for 20 years, because an examiner may check against
-today's date and because in-stream signatures are checked years later.
+Profile of a device certificate (RFC 5280): ECDSA P-256; no CA, by basic constraints; key usage digitalSignature;
+extended key usage emailProtection, so that `openssl cms -verify` takes it without `-purpose any`. All three extensions
+have to be there: openssl takes a certificate without them for anything, so one made for another purpose would pass, and
+docs/evidence-format.md asks for them. Valid for 20 years, because an examiner may check against today's date and
+because in-stream signatures are checked years later.
 """
 
 from __future__ import annotations
@@ -30,6 +32,14 @@ EARLIEST_PLAUSIBLE = datetime(2026, 1, 1, tzinfo=UTC)
 _CHECKED_CRITICAL = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, ExtensionOID.EXTENDED_KEY_USAGE}
 _SOUND_HASHES = {"sha256", "sha384", "sha512"}
 
+EXTENSIONS_ADVICE = """\
+Have the CA issue it again with the extensions that the camera's request asks for, which a CA adds only when told to. \
+For openssl, in a file named after -extfile:
+    basicConstraints = critical, CA:false
+    keyUsage = critical, digitalSignature
+    extendedKeyUsage = emailProtection"""
+"""What to do about a device certificate of which `extension_problems` has something to say."""
+
 
 def public_key_der(key: PublicKeyTypes) -> bytes:
     """SubjectPublicKeyInfo, to compare keys by."""
@@ -56,9 +66,26 @@ def parse_chain(data: bytes, name: str) -> tuple[x509.Certificate, ...]:
     try:
         return tuple(x509.load_pem_x509_certificates(data))
     except (ValueError, x509.InvalidVersion) as error:
-        raise DeviceKeyError(
-            f"{name} does not hold certificates in PEM ({error}); use the file the CA gave."
-        ) from error
+        raise DeviceKeyError(f"{name} {_why_no_chain(data)}") from error
+
+
+def _why_no_chain(data: bytes) -> str:
+    """In our words: the library's name its own data structures and a page on the web."""
+    begin, end = data.count(b"-----BEGIN CERTIFICATE-----"), data.count(b"-----END CERTIFICATE-----")
+    if begin:
+        if begin > end:
+            return "is cut off in the middle of a certificate; copy the file the CA gave once more."
+        return "holds certificates in PEM of which one cannot be read; copy the file the CA gave once more."
+    if b"-----BEGIN CERTIFICATE REQUEST-----" in data:
+        return "holds a request for a certificate and not the certificate; use the file the CA gave in answer to it."
+    if b"PRIVATE KEY-----" in data:
+        return "holds a private key and no certificate; use the file the CA gave."
+    if data.startswith(b"\x30"):  # the tag of every certificate in DER
+        return (
+            "does not hold certificates in PEM but seems to be in DER; convert it with "
+            "`openssl x509 -inform DER -in FILE -out FILE.pem`."
+        )
+    return 'does not hold certificates in PEM (no line "-----BEGIN CERTIFICATE-----"); use the file the CA gave.'
 
 
 def load_chain(path: Path) -> tuple[x509.Certificate, ...]:
@@ -180,7 +207,8 @@ def check_chain(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certific
     """Everything that is wrong with a device's chain at one moment, in sentences; empty when it may be trusted.
 
     `chain` is the device certificate, then each issuer in turn; `roots` are what the caller trusts. Checked:
-    signatures, validity of every certificate, basic constraints with path length, key usage, hashes.
+    signatures, validity of every certificate, basic constraints with path length, key usage, the device's extended
+    key usage, hashes.
     Not checked: revocation, name constraints, policies (a critical one of these is reported, not ignored).
     Explicit and not cryptography.x509.verification, whose profiles are for web servers and clients.
     Raises ValueError when `at` has no time zone.
@@ -260,6 +288,29 @@ def _readable(certificate: x509.Certificate) -> x509.Extensions | None:
         return None  # already reported by _extension_problems
 
 
+def extension_problems(certificate: x509.Certificate) -> list[str]:
+    """What a device certificate's extensions lack, in sentences; empty when they fit or cannot be read at all."""
+    if (extensions := _readable(certificate)) is None:
+        return []
+    constraints = _find(extensions, x509.BasicConstraints)
+    usage = _find(extensions, x509.KeyUsage)
+    extended = _find(extensions, x509.ExtendedKeyUsage)
+    found = {"basicConstraints": constraints, "keyUsage": usage, "extendedKeyUsage": extended}
+    problems = []
+    if absent := [name for name, value in found.items() if value is None]:
+        problems.append(f"{_label(certificate)} has no {' and no '.join(absent)}, so it could be for any purpose.")
+    if constraints is not None and constraints.ca:
+        problems.append(f"{_label(certificate)} is a CA's and not a device's.")
+    if usage is not None and not usage.digital_signature:
+        problems.append(f"{_label(certificate)} is not for signatures (key usage).")
+    # Not anyExtendedKeyUsage: openssl's purpose smimesign does not take it for emailProtection.
+    if extended is not None and ExtendedKeyUsageOID.EMAIL_PROTECTION not in extended:
+        problems.append(
+            f"{_label(certificate)} lacks the extended key usage emailProtection, so that `openssl cms` refuses it."
+        )
+    return problems
+
+
 def _device_problems(certificate: x509.Certificate) -> list[str]:
     problems = []
     try:
@@ -269,21 +320,7 @@ def _device_problems(certificate: x509.Certificate) -> list[str]:
         sound = False
     if not sound:
         problems.append(f"{_label(certificate)} holds no ECDSA P-256 key.")
-    if (extensions := _readable(certificate)) is None:
-        return problems
-    constraints = _find(extensions, x509.BasicConstraints)
-    if constraints is not None and constraints.ca:
-        problems.append(f"{_label(certificate)} is a CA's and not a device's.")
-    usage = _find(extensions, x509.KeyUsage)
-    if usage is not None and not (usage.digital_signature or usage.content_commitment):
-        problems.append(f"{_label(certificate)} is not for signatures (key usage).")
-    extended = _find(extensions, x509.ExtendedKeyUsage)
-    allowed = {ExtendedKeyUsageOID.EMAIL_PROTECTION, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
-    if extended is not None and allowed.isdisjoint(extended):
-        problems.append(
-            f"{_label(certificate)} lacks the extended key usage emailProtection, so that `openssl cms` refuses it."
-        )
-    return problems
+    return problems + extension_problems(certificate)
 
 
 def _issuer_problems(certificate: x509.Certificate, depth: int) -> list[str]:

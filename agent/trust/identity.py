@@ -19,11 +19,14 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from agent.errors import DeviceKeyError, StorageError
 from agent.trust import durable
 from agent.trust.certificates import (
+    EXTENSIONS_ADVICE,
     check_chain,
+    extension_problems,
     fingerprint_hex,
     load_chain,
     make_bench_root,
@@ -83,11 +86,13 @@ class IdentityPaths:
 class Enrolment:
     """What an enrolment left. `certificate` is None while a request waits for its CA's answer.
 
-    waits: it takes over at the next start of `bodycam run`.
+    key_place: where the key lies to which it belongs, for people. waits: it takes over at the next start of
+    `bodycam run`.
     """
 
     certificate: x509.Certificate | None
     key_is_new: bool
+    key_place: str
     waits: bool = False
 
 
@@ -126,7 +131,7 @@ def enroll_bench(
             f"The bench CA at {paths.bench_root} cannot be used: {' '.join(problems)} Move it and its key away."
         )
     waits = _publish(paths, (certificate,), root, has_records=has_records)
-    return Enrolment(certificate, key_is_new, waits)
+    return Enrolment(certificate, key_is_new, _place(keys, key.public_key()), waits)
 
 
 def request_certificate(
@@ -157,7 +162,7 @@ def request_certificate(
     key, key_is_new = _key_for(paths, keys, change)
     request = make_request(key, device_id, _subject_serial(key, hardware_serial))
     _write_request(request_path, request.public_bytes(serialization.Encoding.PEM))
-    return Enrolment(None, key_is_new)
+    return Enrolment(None, key_is_new, _place(keys, key.public_key()))
 
 
 def install_chain(
@@ -184,15 +189,21 @@ def install_chain(
     new_root = roots[0] if roots else None
     if not roots and paths.root.exists():
         roots = load_chain(paths.root)
-    if keys.find(public_key_der(chain[0].public_key())) is None:
+    public_key = chain[0].public_key()
+    if keys.find(public_key_der(public_key)) is None:
         raise DeviceKeyError(
             f"The first certificate in {chain_path} is not for the device key ({keys.place}); put the certificate that "
             "was issued for this camera's request first, then its issuers."
         )
     if problems := check_chain(chain, roots or (chain[-1],), now):
-        raise DeviceKeyError(f"{chain_path} was not installed: {' '.join(problems)}")
+        advice = f" {EXTENSIONS_ADVICE}" if extension_problems(chain[0]) else ""
+        raise DeviceKeyError(f"{chain_path} was not installed: {' '.join(problems)}{advice}")
     waits = _publish(paths, chain, new_root, has_records=has_records)
-    return Enrolment(chain[0], key_is_new=False, waits=waits)
+    return Enrolment(chain[0], key_is_new=False, key_place=_place(keys, public_key), waits=waits)
+
+
+def _place(keys: KeyStore, public_key: PublicKeyTypes) -> str:
+    return keys.place_of(public_key_der(public_key))
 
 
 def _is_for_the_bench(paths: IdentityPaths, change: Change | None) -> bool:

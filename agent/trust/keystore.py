@@ -28,6 +28,9 @@ class KeyStore(Protocol):
     def place(self) -> str:
         """Where the keys are and whether they can be copied, for people."""
 
+    def place_of(self, public_key: bytes) -> str:
+        """The same for the one key whose public half in DER this is: during a change of keys there are two."""
+
     def find(self, public_key: bytes) -> ec.EllipticCurvePrivateKey | None:
         """The key whose public half in DER (SubjectPublicKeyInfo) this is, or None."""
 
@@ -48,14 +51,15 @@ class FileKeys:
 
     @property
     def place(self) -> str:
-        return f"{self._path} (software, can be copied)"
+        return _in_file(self._path)
+
+    def place_of(self, public_key: bytes) -> str:
+        found = self._found(public_key)
+        return self.place if found is None else _in_file(found[0])
 
     def find(self, public_key: bytes) -> ec.EllipticCurvePrivateKey | None:
-        for path in self._present():
-            key = load_private_key(path)
-            if public_key_der(key.public_key()) == public_key:
-                return key
-        return None
+        found = self._found(public_key)
+        return None if found is None else found[1]
 
     def unused(self, used: Collection[bytes]) -> tuple[ec.EllipticCurvePrivateKey, bool]:
         for path in self._present():
@@ -82,8 +86,19 @@ class FileKeys:
         if following.exists() and public_key_der(load_private_key(following).public_key()) == public_key:
             durable.move(following, device)
 
+    def _found(self, public_key: bytes) -> tuple[Path, ec.EllipticCurvePrivateKey] | None:
+        for path in self._present():
+            key = load_private_key(path)
+            if public_key_der(key.public_key()) == public_key:
+                return path, key
+        return None
+
     def _present(self) -> list[Path]:
         return [path for path in key_paths(self._path) if path.exists()]
+
+
+def _in_file(path: Path) -> str:
+    return f"{path} (software, can be copied)"
 
 
 class TokenKeys:
@@ -95,6 +110,10 @@ class TokenKeys:
     @property
     def place(self) -> str:
         return f'on the token "{self._token.address.token}" under the label "{self._token.address.label}"'
+
+    def place_of(self, public_key: bytes) -> str:
+        del public_key  # all are under one label
+        return self.place
 
     def find(self, public_key: bytes) -> ec.EllipticCurvePrivateKey | None:
         for key in self._token.public_keys():

@@ -5,92 +5,19 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.media.mp4 import FragmentInfo, FragmentSpan, Mp4Error, fragment_info, whole_fragments
-from agent.vault.layout import is_encrypted
 from agent.verify.evidence_file import open_plain
 from agent.verify.finding import Code, Findings
+from agent.verify.media_job import Checkpoint, FileSum, MediaJob
 from agent.verify.words import Said, SaidPlace, counted, disagreement, media_place
 
 CHUNK_BYTES = 1 << 20
 VIDEO_TRACK_ID = 1
 AUDIO_TRACK_ID = 2
-
-
-@dataclass(frozen=True, slots=True)
-class FileSum:
-    """What a file holds, or is said to hold."""
-
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """What one checkpoint record says; see docs/evidence-format.md."""
-
-    seq: int
-    fragment: int
-    bytes: int
-    sha256: str
-    first_media_90k: int
-    end_media_90k: int
-    frames: int
-    audio_frames: int
-    plain: FileSum | None = None
-    """Of an encrypted file: what its bytes up to here open to."""
-    follows: int | None = None
-    """The journal line at which the journal is broken, when that may be why this does not fit its fragment."""
-    trusted: bool = True
-    """False when the record's own signature does not fit it."""
-
-    @property
-    def where(self) -> str:
-        """For sentences: the part of the recording that it vouches for."""
-        return f"{media_place(self.first_media_90k)} to {media_place(self.end_media_90k)} of the recording"
-
-
-@dataclass(frozen=True, slots=True)
-class MediaJob:
-    """One file of a recording and everything that was signed about its bytes.
-
-    state: "init", a segment record's state, or "open" for a segment without a record. bytes, sha256: what the last
-    record vouches for. spare_bytes: how many more may follow without being a fault. fragments, frames: of the record,
-    for what was recovered behind the last checkpoint.
-    """
-
-    recording_id: str
-    name: str
-    state: str
-    bytes: int
-    sha256: str
-    checkpoints: Sequence[Checkpoint] = field(default=())
-    spare_bytes: int = 0
-    fragments: int = 0
-    frames: int = 0
-    plain: FileSum | None = None
-    """Of an encrypted file: what the vouched bytes open to, as its segment record says."""
-    trusted: bool = True
-    """False when the signature of the record that says `sha256` does not fit it."""
-
-    @property
-    def where(self) -> str:
-        """For sentences: the part of the recording that its checkpoints vouch for. It must have some."""
-        begin, end = self.checkpoints[0].first_media_90k, self.checkpoints[-1].end_media_90k
-        return f"{media_place(begin)} to {media_place(end)} of the recording"
-
-    @property
-    def encrypted(self) -> bool:
-        """Whether it is an age file, of which only the ciphertext can be checked without a key."""
-        return is_encrypted(self.name)
-
-    @property
-    def subject(self) -> str:
-        """For findings."""
-        return f"{self.recording_id}/{self.name}"
 
 
 PlainCheck = Callable[[MediaJob, io.FileIO], None]
@@ -118,20 +45,36 @@ class MediaChecker:
         except FileNotFoundError:
             if job.bytes or job.state == "open":
                 where = f" with {job.where}" if job.checkpoints else ""
-                self._fail(
-                    job, Code.SEGMENT_MISSING, f"{job.name}{where} is gone; {job.bytes} bytes of it were signed."
-                )
+                sentence = f"{job.name}{where} is gone; {job.bytes} bytes of it were signed."
+                self._fail(job, Code.SEGMENT_MISSING, sentence, media_90k=job.media_90k)
         except OSError as error:
             code = Code.SEGMENT_MISSING if job.bytes else Code.FILE_UNREADABLE
-            self._fail(job, code, f"{job.name} cannot be read: {error.strerror}.")
+            where = f" with {job.where}" if job.checkpoints else ""
+            sentence = f"{job.name}{where} cannot be read: {error.strerror}."
+            self._fail(job, code, sentence, media_90k=job.media_90k)
         return None
 
     def _fail(
-        self, job: MediaJob, code: Code, sentence: str, *, follows: int | str | None = None, lost: bool = False
+        self,
+        job: MediaJob,
+        code: Code,
+        sentence: str,
+        *,
+        follows: int | str | None = None,
+        lost: bool = False,
+        media_90k: tuple[int, int] | None = None,
     ) -> None:
         if job.state == "init":
             code = Code.INIT_HASH
-        self._findings.fail(code, job.subject, sentence, recording_id=job.recording_id, follows=follows, lost=lost)
+        self._findings.fail(
+            code,
+            job.subject,
+            sentence,
+            recording_id=job.recording_id,
+            follows=follows,
+            lost=lost,
+            media_90k=media_90k,
+        )
 
     def _check(self, job: MediaJob, file: io.FileIO) -> FileSum:
         digest = hashlib.sha256()
@@ -151,6 +94,7 @@ class MediaChecker:
                     f"recording is lost from {media_place(checkpoint.first_media_90k)} to the end of that file, "
                     f"at {media_place(job.checkpoints[-1].end_media_90k)}.",
                     lost=True,
+                    media_90k=(checkpoint.first_media_90k, job.checkpoints[-1].end_media_90k),
                 )
                 return FileSum(position, digest.hexdigest())
             if not intact:
@@ -188,6 +132,7 @@ class MediaChecker:
                 Code.SEGMENT_HASH,
                 f"The {job.bytes} bytes of {job.name}{what} are not those that were signed.",
                 follows=None if intact else job.subject,
+                media_90k=job.media_90k,
             )
         end, _ = self._hash_to(file, digest, position, None)
         self._judge_rest(job, end - job.bytes)
@@ -244,7 +189,8 @@ class MediaChecker:
                     end = media_place(job.checkpoints[-1].end_media_90k)
                     sentence += f" From there to the end of that file, at {end}, nothing of it is proved any more."
             follows = checkpoint.follows if file_is_good else None
-            self._fail(job, Code.CHECKPOINT_HASH, sentence, follows=follows)
+            hurt = None if file_is_good else (checkpoint.first_media_90k, job.checkpoints[-1].end_media_90k)
+            self._fail(job, Code.CHECKPOINT_HASH, sentence, follows=follows, media_90k=hurt)
             if found.wrong:
                 self._disagrees(job, checkpoint, found.wrong, follows=follows if file_is_good else job.subject)
         mismatches.clear()

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,6 +64,13 @@ class Shown:
         found = re.search(r"sealed +(\d+) frames", self.text)
         assert found
         return int(found[1])
+
+    @property
+    def missed_frames(self) -> int:
+        """How many the camera missed, as it says in the log: none, unless the machine is busy."""
+        found = [re.search(rb'"missed_frames":(\d+)', path.read_bytes()) for path in self.package.glob("journal/*")]
+        (missed,) = [int(match[1]) for match in found if match]
+        return missed
 
     def run(self, command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -147,7 +155,8 @@ def test_what_was_shown_is_what_the_pins_did(demonstration: Shown) -> None:
 
 
 def test_what_was_checked_is_told_in_a_line_each(demonstration: Shown) -> None:
-    assert "by its own verify.sh: integrity, origin, completeness hold\n" in demonstration.text
+    assert re.search(r"by its own verify.sh: integrity, origin(, completeness)? hold\n", demonstration.text)
+    assert ("completeness is limited." in demonstration.text) is (demonstration.missed_frames > 0)
     found = re.search(r"signed in itself, too: (\d+) of (\d+) GOPs", demonstration.text)
     assert found
     assert 0 < int(found[2]) - int(found[1]) <= 2
@@ -157,7 +166,8 @@ def test_the_printed_commands_work_as_printed(demonstration: Shown) -> None:
     assert len(demonstration.checks) == 3
     script, kit, film = (demonstration.run(command) for command in demonstration.checks)
     assert (script.returncode, kit.returncode, film.returncode) == (0, 0, 0), script.stdout + kit.stdout + film.stderr
-    for verdict in ("INTEGRITY     holds", "ORIGIN        holds", "COMPLETENESS  holds"):
+    complete = "limited" if demonstration.missed_frames else "holds"
+    for verdict in ("INTEGRITY     holds", "ORIGIN        holds", f"COMPLETENESS  {complete}"):
         assert verdict in kit.stdout
     records = sum(len(path.read_bytes().splitlines()) for path in demonstration.package.glob("journal/*"))
     assert f"The {records} records of the log are signed" in script.stdout
@@ -284,7 +294,9 @@ def test_the_film_is_all_there_with_sound(demonstration: Shown) -> None:
     seen = play(film.read_bytes())
     first = seen.counters[0]
     assert first is not None
-    assert seen.counters == list(range(first, first + demonstration.frames))
+    assert len(seen.counters) == demonstration.frames
+    if not demonstration.missed_frames:
+        assert seen.counters == list(range(first, first + demonstration.frames))
     with av.open(str(film)) as container:
         sound = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1)
     samples = sound.shape[1]
@@ -325,6 +337,27 @@ def started(tmp_path: Path) -> Iterator[Started]:
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+def test_frames_that_the_camera_missed_are_said_and_are_no_failure(started: Started) -> None:
+    """As on a busy computer: the daemon is kept from running for a second, in the middle of the recording."""
+    assert started.process.stdout is not None
+    while "s  recording " not in started.said[-1]:
+        started.said.append(started.process.stdout.readline())
+        assert started.said[-1], started.process.communicate()
+    os.kill(started.daemon_pid, signal.SIGSTOP)
+    threading.Event().wait(1.0)
+    os.kill(started.daemon_pid, signal.SIGCONT)
+    code, said, error = started.rest()
+    assert code == 0, said + error
+    said = re.sub(r"\s+", " ", said)
+    found = re.search(r"(\d+) frames were missed: the camera is software here, and the computer was too busy", said)
+    assert found
+    assert int(found[1]) >= 20
+    assert f"but: {found[1]} frames" in said
+    assert "by its own verify.sh: integrity, origin hold" in said
+    assert "but: completeness is limited." in said
+    assert "frames recorded, offloaded and checked: they are what the camera signed." in said
 
 
 def is_alive(pid: int) -> bool:

@@ -34,6 +34,13 @@ def test_the_configuration_is_the_bench_profile_with_this_source(tmp_path: Path,
     assert Path(settings.gpio.bench_pin_socket_path) == place.pin_socket
 
 
+def test_only_a_real_camera_hangs_after_two_seconds(tmp_path: Path) -> None:
+    place = Place(tmp_path / "demo")
+    for backend, stall_ms in (("file", 10_000), ("synthetic", 10_000), ("webcam", 2000)):
+        place.make(Source("it", backend, "/dev/video9", 320, 240, no_sound="it has none"))
+        assert load_settings(place.config).settings.camera.stall_ms == stall_ms
+
+
 def test_an_earlier_demonstration_is_cleared_away(tmp_path: Path) -> None:
     place = Place(tmp_path / "demo")
     place.make(SILENT)

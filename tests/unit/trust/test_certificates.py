@@ -1,22 +1,27 @@
 from __future__ import annotations
 
+import re
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agent.errors import DeviceKeyError
 from agent.trust.certificates import (
+    EXTENSIONS_ADVICE,
     check_chain,
+    extension_problems,
     fingerprint_hex,
     fingerprint_text,
     make_bench_root,
     make_device_certificate,
     make_request,
+    parse_chain,
     pem,
 )
 from tests.unit.trust.identities import NOW, custom_certificate, identity, key_pem, new_key
@@ -123,6 +128,8 @@ def middle_with(*extensions: tuple[x509.ExtensionType, bool]) -> x509.Certificat
 
 P384 = ec.generate_private_key(ec.SECP384R1()).public_key()
 CONSTRAINED = (x509.NameConstraints([x509.DNSName("example.org")], None), True)
+REPUDIATES_NOT = (x509.KeyUsage(False, True, False, False, False, False, False, False, False), True)
+ANY = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]), False)
 TLS = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
 CA_WITHOUT_BELOW = (x509.BasicConstraints(True, 0), True)
 UPPER = middle_with(CA_WITHOUT_BELOW, CERTIFY)
@@ -144,6 +151,11 @@ DEEP_LEAF = custom_certificate("leaf", KEY.public_key(), "lower", LOWER_KEY, [NO
         ([leaf_with(CA, SIGN, EMAIL), MIDDLE], [ROOT], "is a CA's"),
         ([leaf_with(NOT_CA, CERTIFY, EMAIL), MIDDLE], [ROOT], "not for signatures"),
         ([leaf_with(NOT_CA, SIGN, TLS), MIDDLE], [ROOT], "emailProtection"),
+        ([leaf_with(SIGN, EMAIL), MIDDLE], [ROOT], "has no basicConstraints, so"),
+        ([leaf_with(NOT_CA, EMAIL), MIDDLE], [ROOT], "has no keyUsage, so"),
+        ([leaf_with(NOT_CA, SIGN), MIDDLE], [ROOT], "has no extendedKeyUsage, so"),
+        ([leaf_with(NOT_CA, REPUDIATES_NOT, EMAIL), MIDDLE], [ROOT], "not for signatures"),
+        ([leaf_with(NOT_CA, SIGN, ANY), MIDDLE], [ROOT], "emailProtection"),
         ([leaf_with(NOT_CA, SIGN, EMAIL, key=P384), MIDDLE], [ROOT], "no ECDSA P-256 key"),
         ([leaf_with(NOT_CA, SIGN, EMAIL, (x509.IssuerAlternativeName([x509.DNSName("a")]), True)), MIDDLE], [ROOT],
          "critical extension"),
@@ -199,11 +211,62 @@ def test_a_weak_hash_is_refused(tmp_path: Path) -> None:
         subprocess.run(["openssl", *arguments], cwd=tmp_path, capture_output=True, check=True)
 
     openssl("req", "-new", "-key", "key", "-subj", "/CN=c", "-out", "csr")
+    (tmp_path / "device.ext").write_text(EXTENSIONS_ADVICE.partition("-extfile:\n")[2])
     found = {}
     for digest in ("sha1", "sha224", "sha256"):
-        openssl(*f"x509 -req -in csr -CA root.pem -CAkey root.key -CAcreateserial -{digest} -out {digest}".split())
+        issue = f"x509 -req -in csr -CA root.pem -CAkey root.key -CAcreateserial -extfile device.ext -{digest}"
+        openssl(*issue.split(), "-out", digest)
         leaf = x509.load_pem_x509_certificate((tmp_path / digest).read_bytes())
         found[digest] = check_chain([leaf, ROOT], [ROOT], NOW + timedelta(hours=1))
     assert found["sha256"] == []
     assert any("hash that is not" in problem for problem in found["sha224"])
     assert any("was not issued by" in problem for problem in found["sha1"])
+
+
+def test_a_request_signed_without_extensions_is_refused_although_openssl_takes_it(tmp_path: Path) -> None:
+    """`openssl x509 -req` copies none out of the request, and openssl takes a certificate without any for anything."""
+    (tmp_path / "root.key").write_bytes(key_pem(ROOT_KEY))
+    (tmp_path / "root.pem").write_bytes(pem([ROOT]))
+    (tmp_path / "csr").write_bytes(make_request(KEY, "CAM-7", "42").public_bytes(serialization.Encoding.PEM))
+
+    def openssl(command: str) -> None:
+        subprocess.run(["openssl", *command.split()], cwd=tmp_path, capture_output=True, check=True)
+
+    openssl("x509 -req -in csr -CA root.pem -CAkey root.key -CAcreateserial -sha256 -out plain.pem")
+    openssl("verify -purpose smimesign -CAfile root.pem plain.pem")
+    (plain,) = parse_chain((tmp_path / "plain.pem").read_bytes(), "plain.pem")
+    problems = check_chain([plain], [ROOT], NOW + timedelta(hours=1))
+    assert problems == extension_problems(plain)
+    (said,) = problems
+    assert "has no basicConstraints and no keyUsage and no extendedKeyUsage" in said
+    (tmp_path / "device.ext").write_text(EXTENSIONS_ADVICE.partition("-extfile:\n")[2])
+    openssl("x509 -req -in csr -CA root.pem -CAkey root.key -CAcreateserial -sha256 -extfile device.ext -out good.pem")
+    openssl("verify -purpose smimesign -CAfile root.pem good.pem")
+    (good,) = parse_chain((tmp_path / "good.pem").read_bytes(), "good.pem")
+    assert check_chain([good], [ROOT], NOW + timedelta(hours=1)) == []
+
+
+WHOLE = pem([LEAF])
+LINES = WHOLE.splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "does not hold certificates in PEM"),
+        (b"hello\n", "does not hold certificates in PEM"),
+        (b"\xff\xfe\x00", "does not hold certificates in PEM"),
+        (LEAF.public_bytes(serialization.Encoding.DER), "openssl x509 -inform DER"),
+        (make_request(KEY, "c", "1").public_bytes(serialization.Encoding.PEM), "request for a certificate"),
+        (key_pem(KEY), "private key and no certificate"),
+        (b"".join(LINES[:-2]), "cut off in the middle"),
+        (b"".join([LINES[0], b"!!!!\n", *LINES[1:]]), "cannot be read"),
+        (b"".join([LINES[0], LINES[2], LINES[-1]]), "cannot be read"),
+    ],
+)
+def test_what_is_no_certificate_is_said_in_our_words(data: bytes, said: str) -> None:
+    with pytest.raises(DeviceKeyError) as caught:
+        parse_chain(data, "chain.pem")
+    assert str(caught.value).startswith("chain.pem ")
+    assert said in str(caught.value)
+    assert not {"Malformed", "http", "ParseError", "InvalidData"} & set(re.findall(r"\w+", str(caught.value)))

@@ -17,7 +17,7 @@ from agent.trust.certificates import check_chain, fingerprint_text, load_chain, 
 from agent.trust.identity import IdentityPaths, enroll_bench, install_chain, request_certificate
 from agent.trust.software import SoftwareSigner, load_private_key
 from agent.vault.layout import VaultLayout
-from tests.unit.trust.identities import NOW, Identity, identity, new_key, write_key
+from tests.unit.trust.identities import NOW, Identity, custom_certificate, identity, new_key, write_key
 
 
 @pytest.fixture
@@ -153,6 +153,22 @@ def test_what_does_not_fit_is_not_installed(paths: IdentityPaths, tmp_path: Path
     assert not paths.chain.exists()
 
 
+def test_a_certificate_without_the_extensions_is_not_installed(paths: IdentityPaths, tmp_path: Path) -> None:
+    department = identity("department")
+    request_certificate(paths, "CAM-0001", None, tmp_path / "csr", has_records=False)
+    key = x509.load_pem_x509_csr((tmp_path / "csr").read_bytes()).public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    root = department.root
+    leaf = custom_certificate("CAM-0001", key, "", department.root_key, [], issuer_name=root.subject)
+    (tmp_path / "chain.pem").write_bytes(pem([leaf]))
+    (tmp_path / "root.pem").write_bytes(pem([root]))
+    with pytest.raises(DeviceKeyError) as caught:
+        install_chain(paths, tmp_path / "chain.pem", tmp_path / "root.pem", NOW, has_records=False)
+    for said in ("no basicConstraints and no keyUsage and no extendedKeyUsage", "\n    keyUsage = critical, "):
+        assert said in str(caught.value)
+    assert not paths.chain.exists()
+
+
 @pytest.mark.parametrize("stop_at", range(1, 40))
 def test_an_interrupted_enrolment_is_run_again(
     paths: IdentityPaths, monkeypatch: pytest.MonkeyPatch, stop_at: int
@@ -270,6 +286,50 @@ def test_the_command_requests_and_installs(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "c.pem").write_bytes(pem([leaf]))
     assert enroll(settings(tmp_path), csr=None, install=tmp_path / "c.pem", root=None, bench=False) == 0
     assert "none was given" in capsys.readouterr().out
+
+
+def rotated(tmp_path: Path, *, key: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """What the command says to a request for a change and to its answer, of a camera with records."""
+    department = identity("department")
+    known = settings(tmp_path)
+    layout = VaultLayout(known.vault.path)
+
+    def answered(csr: Path) -> Path:
+        path = csr.with_suffix(".pem")
+        path.write_bytes(pem([issue(x509.load_pem_x509_csr(csr.read_bytes()), department)]))
+        return path
+
+    enroll(known, csr=tmp_path / "1.csr", install=None, root=None, bench=False)
+    enroll(known, csr=None, install=answered(tmp_path / "1.csr"), root=None, bench=False)
+    layout.journal.mkdir(parents=True)
+    (layout.journal / "000001.journal").write_bytes(b"x")
+    capsys.readouterr()
+    enroll(known, csr=tmp_path / "2.csr", install=None, root=None, bench=False, rotate=key == "new", renew=key == "old")
+    asked = capsys.readouterr().out
+    enroll(known, csr=None, install=answered(tmp_path / "2.csr"), root=None, bench=False)
+    return asked, capsys.readouterr().out
+
+
+def test_a_rotation_says_which_key_is_where_and_when_it_takes_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked, installed = rotated(tmp_path, key="new", capsys=capsys)
+    before, new = tmp_path / "key" / "device.key", tmp_path / "key" / "device.key.next"
+    assert before.exists()
+    assert new.exists()
+    assert f"Device key, new: {new} (software" in asked
+    assert "Until then nothing changes" in asked
+    assert f"Key of the certificate before: {before} (software" in installed
+    assert f"Key of the new one: {new} (software" in installed
+    assert "until the next start of `bodycam run`" in installed
+
+
+def test_a_renewal_says_that_the_key_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked, installed = rotated(tmp_path, key="old", capsys=capsys)
+    key = tmp_path / "key" / "device.key"
+    assert f"Device key, already there, kept: {key} (software" in asked
+    assert f"Both are for the same key: {key} (software" in installed
+    assert "Keep both" not in installed
 
 
 @pytest.mark.parametrize(
