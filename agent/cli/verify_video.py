@@ -25,6 +25,10 @@ def print_video_report(console: Console, report: VideoFileReport) -> None:
         _print_signer(lines, report)
         _print_pictures(lines, report.summary)
         _print_speed(lines, report)
+        for sentence in report.presentation.problems:
+            _finding(lines, "fail", sentence, "bold red")
+        for sentence in report.presentation.notes:
+            _finding(lines, "note", sentence, "yellow")
     lines.wrapped("", report.conclusion, indent=0, style="bold green" if report.ok else "bold red")
     if report.is_signed:
         what = "What such signatures do not prove (the evidence package of the recording proves more):"

@@ -2,17 +2,14 @@
 
 The session is opened when it is first needed and again after the token was away; nothing is asked of the token before,
 so that making these objects never waits. Calls may hang in the module's driver for as long as it likes: they belong on
-TimedSigner's thread. A driver that hangs must not hold the interpreter's lock either, or all of the camera would stand
-still: python-pkcs11 releases it around every call but C_Finalize, which is therefore called here through ctypes.
+TimedSigner's thread. See agent.trust.token_library for what keeps other threads from waiting for it.
 
 Only CKM_ECDSA over a digest made here is asked for: what hashes on the token differs from one to the next.
 """
 
 from __future__ import annotations
 
-import ctypes
 import secrets
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from agent.errors import DeviceKeyError, SignerBusyError
 from agent.trust.pin import read_pin
+from agent.trust.token_library import Library, import_pkcs11, libraries, load_library
 
 COORDINATE_BYTES = 32
 REINITIALISE_S = 5.0
@@ -121,7 +119,7 @@ class Token:
 
     def close(self) -> None:
         """End the session; the next call opens another."""
-        library = _libraries.get(self.address.module_path)
+        library = libraries.get(self.address.module_path)
         if library is not None:
             with library.lock:
                 self._drop(library)
@@ -133,7 +131,7 @@ class Token:
     def _do(self, work: Callable[[ModuleType], _T], *, again: bool = True) -> _T:
         """Run `work` with an open session: the one there is, else a new one, else one after a new beginning."""
         module = import_pkcs11()
-        library = _load(self.address.module_path, module)
+        library = load_library(self.address.module_path, module, self._monotonic_s)
         with library.lock:
             if self._refused is not None:
                 raise DeviceKeyError(self._refused)
@@ -163,7 +161,7 @@ class Token:
         reason = "" if failure is None else f" ({type(failure).__name__}{f': {failure}' if str(failure) else ''})"
         raise SignerBusyError(f"The token {self._name} cannot be used now{reason}; check that it is there.")
 
-    def _begin_anew(self, library: _Library) -> bool:
+    def _begin_anew(self, library: Library) -> bool:
         now_s = self._monotonic_s()
         if self._began_s is not None and now_s - self._began_s < REINITIALISE_S:
             return False
@@ -171,16 +169,16 @@ class Token:
         library.reinitialise()
         return True
 
-    def _is_open(self, library: _Library) -> bool:
+    def _is_open(self, library: Library) -> bool:
         return self._session is not None and self._generation == library.generation
 
-    def _drop(self, library: _Library) -> None:
+    def _drop(self, library: Library) -> None:
         session, self._session, self._keys = self._session, None, []
         if session is not None and self._generation == library.generation:
             with suppress(library.module.PKCS11Error):  # the token is gone, and its sessions with it
                 session.close()
 
-    def _open(self, library: _Library, module: ModuleType) -> None:
+    def _open(self, library: Library, module: ModuleType) -> None:
         token = self._find(library, module)
         flags = module.TokenFlag
         if token.flags & flags.USER_PIN_LOCKED:
@@ -203,14 +201,14 @@ class Token:
 
     def _opened(self, module: ModuleType, *, rw: bool) -> Any:
         """A second session for writing, which shares the first one's login."""
-        library = _libraries[self.address.module_path]
+        library = libraries[self.address.module_path]
         return self._find(library, module).open(rw=rw)
 
     def _refuse(self, why: str) -> None:
         self._refused = f"The token {self._name} is not used: {why}"
         raise DeviceKeyError(self._refused)
 
-    def _find(self, library: _Library, module: ModuleType) -> Any:
+    def _find(self, library: Library, module: ModuleType) -> Any:
         found = []
         for slot in library.lib.get_slots(token_present=True):
             try:
@@ -259,69 +257,6 @@ class _Key:
 
     public: ec.EllipticCurvePublicKey | None
     private: Any
-
-
-class _FunctionList(ctypes.Structure):
-    """The beginning of CK_FUNCTION_LIST (PKCS#11 v2.40 section 3.6): natural alignment on every POSIX system."""
-
-    _fields_ = (
-        ("version", ctypes.c_ubyte * 2),
-        ("initialize", ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)),
-        ("finalize", ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)),
-    )
-
-
-class _Library:
-    """A loaded module. `lock`: modules need not bear two threads, and are not told of any here."""
-
-    def __init__(self, path: Path, module: ModuleType) -> None:
-        self.module = module
-        self.lock = threading.Lock()
-        self.generation = 0
-        try:
-            self.lib = module.lib(str(path))
-            functions = ctypes.POINTER(_FunctionList)()
-            ctypes.CDLL(str(path)).C_GetFunctionList(ctypes.byref(functions))
-        except (module.PKCS11Error, OSError, AttributeError) as error:
-            raise DeviceKeyError(
-                f"The PKCS#11 module {path} cannot be used ({str(error) or type(error).__name__}); set key.module_path "
-                "to the module that came with the token's software."
-            ) from error
-        self._functions = functions.contents
-        # Never given back: its destructor calls C_Finalize with the interpreter's lock held, for which a module may
-        # wait until a hanging token has answered; a stopping process must not.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.lib))
-
-    def reinitialise(self) -> None:
-        """Let the module look anew for its tokens, which many do only when they are initialised. Ends all sessions."""
-        self.generation += 1
-        # ctypes releases the interpreter's lock. What fails here fails again, and is told, when a session is opened.
-        self._functions.finalize(None)
-        self._functions.initialize(None)
-
-
-_libraries: dict[Path, _Library] = {}
-_loading = threading.Lock()
-
-
-def import_pkcs11() -> ModuleType:
-    """The module of python-pkcs11, an extra that a software key does without. Raises DeviceKeyError without it."""
-    try:
-        import pkcs11
-        import pkcs11.util.ec
-    except ImportError as error:
-        raise DeviceKeyError(
-            "A key on a token needs the Python package python-pkcs11, which is not installed; run "
-            "`pip install bodycam-agent[pkcs11]`."
-        ) from error
-    return pkcs11
-
-
-def _load(path: Path, module: ModuleType) -> _Library:
-    with _loading:
-        if path not in _libraries:
-            _libraries[path] = _Library(path, module)
-        return _libraries[path]
 
 
 def _flag(module: ModuleType, key: Any, attribute: Any, *, absent: bool = False) -> bool:

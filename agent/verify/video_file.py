@@ -15,8 +15,9 @@ from cryptography import x509
 
 from agent.clock import NS_PER_S
 from agent.errors import EvidenceDamagedError
-from agent.signing.file import read_file
+from agent.signing.file import OtherTracksError, read_file
 from agent.signing.finding import GopState, StreamReport
+from agent.signing.presentation import Presentation
 from agent.signing.sei import VendorInfo
 from agent.trust.certificates import check_chain
 from agent.vault.layout import is_encrypted
@@ -26,8 +27,9 @@ from agent.verify.words import counted
 
 NOT_PROVED = (
     "The sound: it may be changed, exchanged, or gone.",
-    "How fast it plays: the times of the pictures stand in the container, which any tool writes anew.",
-    "How the pictures are decoded: size, cropping and colours stand outside of what is signed.",
+    "How fast it plays, and for how long each picture is shown: the times of the pictures stand in the container, "
+    "which any tool writes anew. That they are shown in their order, each of them, and nothing else, is checked.",
+    "How the pictures are decoded and shown: size, cropping, turning and colours stand outside of what is signed.",
     "That it is all of the recording: pictures may be gone before its first and behind its last.",
     "When it was filmed: the camera's clock says that, and nobody else.",
 )
@@ -40,7 +42,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 @dataclass(frozen=True, slots=True)
 class VideoFileReport:
     """Everything that was found. chain_problems: why the certificate is not to be trusted, in sentences; of its origin
-    they say something only if root_given.
+    they say something only if root_given. presentation: how the file shows what is signed.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class VideoFileReport:
     stream: StreamReport
     root_given: bool
     chain_problems: tuple[str, ...]
+    presentation: Presentation
 
     @property
     def is_signed(self) -> bool:
@@ -57,7 +60,7 @@ class VideoFileReport:
     @property
     def ok(self) -> bool:
         """True when something of it is signed and nothing refutes any of it."""
-        return self.stream.is_valid and not self.chain_problems
+        return self.stream.is_valid and not self.chain_problems and not self.presentation.problems
 
     @property
     def certificate(self) -> CertificateReport | None:
@@ -104,6 +107,8 @@ class VideoFileReport:
             )
         if self.summary.first_bad is not None:
             return f"This video is not what was signed: {where(self.summary.first_bad)} is the first bad one."
+        if self.presentation.problems:
+            return f"This video is not shown as it was filmed: {self.presentation.problems[0]}"
         if self.summary.first_uncovered is not None:
             return (
                 f"Not all of this video is signed: from {where(self.summary.first_uncovered)} on "
@@ -130,6 +135,8 @@ class VideoFileReport:
             "conclusion": self.conclusion,
             **self.summary.to_json(),
             "bad": [gop_json(gop) for gop in self.summary.bad],
+            "presentation_problems": list(self.presentation.problems),
+            "presentation_notes": list(self.presentation.notes),
             "certificate": None
             if certificate is None
             else {"subject": certificate.subject, "sha256_fingerprint": certificate.fingerprint},
@@ -149,7 +156,7 @@ class VideoFileReport:
 def check_video_file(path: Path, roots: Sequence[x509.Certificate] | None) -> VideoFileReport:
     """Read a file's video track to its end. roots: what the examiner trusts; None leaves the origin open.
 
-    Raises EvidenceDamagedError when it has no H.264 that can be read.
+    Raises EvidenceDamagedError when it has no H.264 that can be read, or other tracks that a player may show instead.
     """
     if is_encrypted(path.name):
         raise EvidenceDamagedError(
@@ -157,14 +164,18 @@ def check_video_file(path: Path, roots: Sequence[x509.Certificate] | None) -> Vi
             "front: cat init.mp4 000001.m4s."
         )
     summary = VideoSummary()
+    presentations: list[Presentation] = []
     try:
-        stream = read_file(path, summary.take)
+        stream = read_file(path, summary.take, presentations.append)
+    except OtherTracksError as error:
+        raise EvidenceDamagedError(f"{path}: {error}") from error
     except EvidenceDamagedError as error:
         raise EvidenceDamagedError(
             f"{path}: {error} A segment (.m4s) alone is no video: join it behind its init.mp4 "
             "(cat init.mp4 0*.m4s > video.mp4). A vault or package is named by its folder."
         ) from error
-    return VideoFileReport(path, summary, stream, roots is not None, tuple(_chain_problems(stream, roots)))
+    problems = tuple(_chain_problems(stream, roots))
+    return VideoFileReport(path, summary, stream, roots is not None, problems, presentations[0])
 
 
 def _chain_problems(stream: StreamReport, roots: Sequence[x509.Certificate] | None) -> list[str]:

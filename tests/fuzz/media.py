@@ -7,12 +7,14 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 
+import av
 from rich.console import Console
 
 from agent.cli.verify_video import print_video_report
 from agent.encryption.identity import Identities
 from agent.errors import EvidenceDamagedError
 from agent.media.mp4 import Mp4Error, fragment_info, walk, whole_fragments
+from agent.media.tracks import read_movie
 from agent.signing.file import read_file
 from agent.signing.key import StreamKey
 from agent.signing.nal import SEI, NalError, escape, split_byte_stream, split_sample, unescape
@@ -159,11 +161,29 @@ def _streams(artefacts: Artefacts) -> list[bytes]:
     return [artefacts.one("stream.h264")]
 
 
+def _head(_: Artefacts, data: bytes) -> None:
+    read_movie(BytesIO(data))
+
+
+def _heads(artefacts: Artefacts) -> list[bytes]:
+    """Without samples, so that changes meet the head; one with an edit list, as remuxing makes it."""
+    made = BytesIO()
+    with av.open(BytesIO(artefacts.one("stream.mp4")), "r") as source, av.open(made, "w", format="mp4") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    whole = (artefacts.one("stream.mp4"), made.getvalue())
+    return [data[box.offset : box.end] for data in whole for box in walk(data) if box.type == b"moov"]
+
+
 TARGETS = (
     Target("mp4-walk", _walk, named("stream.mp4", "fragments.m4s"), (Mp4Error,), tries=600),
     Target("mp4-moof", _moof, moofs, (Mp4Error,), tries=1000),
     Target("mp4-fragments", _fragments, named("fragments.m4s"), tries=600),
     Target("mp4-plain", _plain, named("fragments.m4s"), tries=300),
+    Target("mp4-head", _head, _heads, (Mp4Error,), tries=600),
     Target("nal-byte-stream", _byte_stream, _streams, (NalError,), tries=150),
     Target("nal-sample", _sample, _samples, (NalError,), tries=600),
     Target("sei", _sei, _seis, (SeiError,), tries=1500),

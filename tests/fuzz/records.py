@@ -22,7 +22,7 @@ from agent.errors import ConfigError, JournalError, StoreError
 from agent.offload.folder import FolderStore
 from agent.offload.offload import offload_once
 from agent.offload.receipts import ReceiptQueue
-from agent.recorder.enrolment import journalled_recipients, start_record
+from agent.recorder.enrolment import journalled_recipients, own_keys, read_enrolment, start_record
 from agent.recorder.receipts import check_receipt
 from agent.recorder.recovery import recover
 from agent.vault.filesystem import PosixFilesystem
@@ -194,10 +194,58 @@ def _recover(artefacts: Artefacts, data: bytes) -> None:
         check_receipt(_FILESYSTEM, layout, json.loads(artefacts.one("receipt.json")))
 
 
+class _Believing:
+    """Takes every signature for this camera's, so that what a record says is all that counts."""
+
+    def signed(self, certificate_sha256: str, json_bytes: bytes, signature: bytes) -> bool:
+        return bool(certificate_sha256 and json_bytes and signature)
+
+
+def _enrolment(artefacts: Artefacts, data: bytes) -> None:
+    """Whom a start encrypts to, of records that say anything: unsigned, signed by somebody, and all believed."""
+    unsigned = chained(data)
+    for lines, believing in ((unsigned, False), (signed(unsigned), False), (signed(unsigned), True)):
+        layout = _with_journal(artefacts, lines)
+        keys = _Believing() if believing else own_keys(_FILESYSTEM, layout, artefacts.chain[0])
+        with suppress(JournalError):  # each by itself: the first would keep the others from being read
+            enrolment = read_enrolment(_FILESYSTEM, layout, keys)
+            with suppress(ConfigError):  # the way in which a start is refused that would drop the keys
+                enrolment.start_record(())
+
+
+def _enrolled(artefacts: Artefacts, data: bytes) -> None:
+    """The same of a journal that the camera signed, which no change may make say something else."""
+    layout = _with_journal(artefacts, data)
+    enrolment = read_enrolment(_FILESYSTEM, layout, own_keys(_FILESYSTEM, layout, artefacts.chain[0]))
+    is_signed = any(record.signature is not None for record in chained_prefix(data)[0])
+    if is_signed and enrolment.covered not in (None, *_enrolments(artefacts)):
+        raise DefectError(f"No signature of the camera covers {enrolment.covered}.")
+
+
+@lru_cache(maxsize=1)
+def _enrolments(artefacts: Artefacts) -> set[tuple[str, ...]]:
+    """What the camera ever signed of whom it encrypts to."""
+    return {
+        tuple(record.fields["recipients"])
+        for data in _signed_journals(artefacts)
+        for record in chained_prefix(data)[0]
+        if record.type == "encryption"
+    }
+
+
+def _signed_journals(artefacts: Artefacts) -> Sequence[bytes]:
+    encrypted = artefacts.tree("encrypted")
+    return [*_journals(artefacts), *(encrypted[name] for name in sorted(encrypted) if name.endswith(".journal"))]
+
+
+def signed(journal: bytes) -> bytes:
+    """Each pending signature is one that nobody made."""
+    return journal.replace(b"\t-\n", b"\tAAAA\n")
+
+
 def _offload(artefacts: Artefacts, data: bytes) -> None:
     """`bodycam offload` from a vault that may say anything."""
-    signed = chained(data).replace(b"\t-\n", b"\tAAAA\n")
-    layout = _with_journal(artefacts, signed)
+    layout = _with_journal(artefacts, signed(chained(data)))
     read_index(Evidence(layout.root, is_package=False))
     store = artefacts.work / "store"
     shutil.rmtree(store, ignore_errors=True)
@@ -224,5 +272,7 @@ TARGETS = (
     Target("journal-writer", _writer, _journals, (JournalError,), tries=40),
     Target("records-verify", _verify, documents, tries=60, is_json=True),
     Target("records-recover", _recover, documents, (JournalError,), tries=60, is_json=True),
+    Target("records-enrolment", _enrolment, documents, tries=60, is_json=True),
+    Target("journal-enrolment", _enrolled, _signed_journals, (JournalError,), tries=60),
     Target("records-offload", _offload, documents, tries=40, is_json=True),
 )

@@ -11,14 +11,14 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.cli.verify import verify
-from agent.errors import ConfigError, EncryptionError, StoreError, TimestampError
+from agent.errors import ConfigError, EncryptionError, JournalError, StoreError, TimestampError
 from agent.recorder.receipts import check_receipt
 from agent.trust.timestamps import make_request, read_response
 from agent.vault.filesystem import PosixFilesystem
 from agent.vault.record import MAX_INTEGER
 from tests.fuzz.artefacts import Artefacts
 from tests.fuzz.evidence import edit
-from tests.fuzz.records import documents
+from tests.fuzz.records import chained, documents, signed
 from tests.fuzz.targets import target
 from tests.support.time_authority import time_authority
 
@@ -39,11 +39,14 @@ def certificate_of_version_8(artefacts: Artefacts) -> bytes:
     return b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
 
 
-def changed(type_: str, **fields: object) -> Callable[[Artefacts], bytes]:
-    """All records of the vault, with the first recording cut off, and one field of one type set or (None) taken out."""
+def changed(type_: str, seed: int = 2, /, **fields: object) -> Callable[[Artefacts], bytes]:
+    """All records of a vault, and one field of one type set or (None) taken out.
+
+    seed: 2 has the first recording cut off, 1 is of an encrypted vault.
+    """
 
     def make(artefacts: Artefacts) -> bytes:
-        lines = documents(artefacts)[2].split(b"\n")
+        lines = documents(artefacts)[seed].split(b"\n")
         found = [json.loads(line) for line in lines]
         touched = [document for document in found if document["type"] == type_]
         assert touched
@@ -68,6 +71,17 @@ def line_with(name: str, value: int) -> Callable[[Artefacts], bytes]:
         return json.dumps(document, separators=(",", ":")).encode() + b"\t-"
 
     return make
+
+
+RECIPIENTS: dict[str, object] = {
+    "none": None,
+    "a number": 7,
+    "true": True,
+    "a word": "age1",
+    "a map": {"age1": 1},
+    "a list of numbers": [1],
+    "a list of lists": [["age1"]],
+}
 
 
 CASES: dict[str, tuple[str, Callable[[Artefacts], bytes]]] = {
@@ -105,6 +119,10 @@ CASES: dict[str, tuple[str, Callable[[Artefacts], bytes]]] = {
     "a checkpoint of an encrypted file": ("records-recover", changed("checkpoint", file="000001.m4s.age")),
     "a segment without bytes": ("records-recover", changed("segment", bytes=None)),
     "a segment that ends in words": ("records-recover", changed("segment", end_media_90k="later")),
+    **{
+        f"recipients that are {what}": ("records-enrolment", changed("encryption", 1, recipients=value))
+        for what, value in RECIPIENTS.items()
+    },
     "a number of 4,300 digits": ("journal-line", line_with("seq", 10**4299)),
     "a clock of 4,300 digits": ("journal-line", line_with("boottime_ns", 10**4299)),
     "record 0": ("journal-line", line_with("seq", 0)),
@@ -122,6 +140,16 @@ def test_a_line_with_such_a_number_is_no_record(artefacts: Artefacts, name: str)
     reader, make = CASES[name]
     with pytest.raises(target(reader).promised):
         target(reader).read(artefacts, make(artefacts))
+
+
+@pytest.mark.parametrize("what", RECIPIENTS)
+@pytest.mark.parametrize("is_signed", [False, True])
+def test_such_recipients_refuse_the_start(artefacts: Artefacts, what: str, is_signed: bool) -> None:
+    """A record that does not say whom the camera encrypts to must not read as nobody."""
+    lines = chained(changed("encryption", 1, recipients=RECIPIENTS[what])(artefacts))
+    target("journal-prefix").feed(artefacts, lines)
+    with pytest.raises(JournalError, match=r"does not say whom this camera encrypts to|cannot be told"):
+        target("journal-enrolment").read(artefacts, signed(lines) if is_signed else lines)
 
 
 def test_a_token_from_the_last_second_of_the_calendar_is_refused() -> None:
@@ -184,4 +212,4 @@ def test_a_fingerprint_is_printed_letter_by_letter(
     path = artefacts.work / "fingerprint.mp4"
     path.write_bytes(artefacts.one("stream.mp4"))
     verify([path], root=None, as_json=False)
-    assert fingerprint in capsys.readouterr().out
+    assert fingerprint in "".join(capsys.readouterr().out.split())  # it stands on two lines

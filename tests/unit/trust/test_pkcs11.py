@@ -14,14 +14,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.errors import DeviceKeyError, SignerBusyError
-from agent.trust import token as token_module
+from agent.trust import token_library
 from agent.trust.certificates import make_device_certificate, pem
 from agent.trust.cms import verify_detached
 from agent.trust.pin import read_pin
 from agent.trust.pkcs11 import Pkcs11Signer
 from agent.trust.records import CmsRecordSigner
 from agent.trust.timed import TimedSigner
-from agent.trust.token import REINITIALISE_S, Token, TokenAddress, import_pkcs11
+from agent.trust.token import REINITIALISE_S, Token, TokenAddress
+from agent.trust.token_library import import_pkcs11
 from tests.support.softhsm import LABEL, PIN, SoftHsm, SoftToken
 from tests.unit.trust.identities import NOW, identity, new_key
 
@@ -176,13 +177,13 @@ def test_a_token_that_is_away_is_not_looked_for_all_the_time(
     signer: Pkcs11Signer, soft: SoftToken, clock: Seconds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[float] = []
-    real = token_module._Library.reinitialise
+    real = token_library.Library.reinitialise
 
     def counted(self: Any) -> None:
         begun.append(clock.now_s)
         real(self)
 
-    monkeypatch.setattr(token_module._Library, "reinitialise", counted)
+    monkeypatch.setattr(token_library.Library, "reinitialise", counted)
     with soft.away():
         for _ in range(20):
             with pytest.raises(SignerBusyError):
@@ -207,7 +208,7 @@ def test_a_lost_session_is_opened_again_at_once(signer: Pkcs11Signer, token: Tok
     signer.sign(MESSAGE)
     token._session.close()  # what a reset of the token does to it
     signer.sign(MESSAGE)
-    token_module._libraries[token.address.module_path].reinitialise()
+    token_library.libraries[token.address.module_path].reinitialise()
     signer.sign(MESSAGE)
 
 
@@ -293,7 +294,7 @@ def test_a_wrong_pin_is_tried_once_only(soft: SoftToken, token: Token, monkeypat
     with pytest.raises(DeviceKeyError, match=r"refused the PIN.*not tried again"):
         signer.sign(MESSAGE)
     soft.address.pin_path.write_text(PIN)
-    monkeypatch.setattr(token_module, "read_pin", lambda _: pytest.fail("tried again"))
+    monkeypatch.setattr("agent.trust.token.read_pin", lambda _: pytest.fail("tried again"))
     with pytest.raises(DeviceKeyError, match="refused the PIN"):
         signer.sign(MESSAGE)
 
