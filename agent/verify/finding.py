@@ -149,6 +149,11 @@ class Code(StrEnum):
     PACKAGE_INCOMPLETE = "PACKAGE_INCOMPLETE", "An evidence package lacks a part that every package has."
     PACKAGE_VERSION = "PACKAGE_VERSION", "An evidence package of another version than this software knows."
     PACKAGE_KIT = "PACKAGE_KIT", "The verify.sh in a package is not the one that this version of the software ships."
+    PACKAGE_DEVICE = "PACKAGE_DEVICE", "PACKAGE.txt names another camera than the one whose journal is in the package."
+    SUPPORT_DIFFERS = (
+        "SUPPORT_DIFFERS",
+        "support.json or support.txt, which are derived and no evidence, are not what this version makes of the log.",
+    )
     PACKAGE_SUM = "PACKAGE_SUM", "A file of a package is not the one in its SHA256SUMS."
     EXTRACT = "EXTRACT", "A package holds a part of the journal: what lies outside of it is not proved by it."
 

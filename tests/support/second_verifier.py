@@ -265,22 +265,32 @@ def check_signatures(device: Path, records: list[Record], roots: list[x509.Certi
     known = [certificate for chain in chains for certificate in chain]
     by_hash = {certificate.fingerprint(SHA256()).hex(): certificate for certificate in known}
     signer = None
-    pending: list[Record] = []
+    signers: list[x509.Certificate | None] = []
     for record in records:
         if record.type == "journal-open":
             signer = by_hash.get(digest(record.fields, "certificate_sha256"))
-            need(signer, "the certificate that a file names is there")
-            assert signer is not None
-            check_chain(signer, known, roots)
-        assert signer is not None
+        signers.append(signer)
+    # Those under which the recording stands answer for it, to the record whose signature covers its end.
+    own = [
+        index for index, record in enumerate(records)
+        if record.fields.get("recording_id") == recording_id and record.type != "offload"
+    ] or [0, len(records) - 1]  # fmt: skip
+    covers = [index for index, record in enumerate(records) if index >= own[-1] and record.signature is not None]
+    answer = signers[own[0] : (covers[0] if covers else len(records) - 1) + 1]
+    need(None not in answer, "the certificate that a file names is there")
+    for certificate in {certificate for certificate in answer if certificate is not None}:
+        check_chain(certificate, known, roots)
+    pending: list[Record] = []
+    for record, signer in zip(records, signers, strict=True):
         pending.append(record)
-        if record.signature is not None:
+        if record.signature is not None and signer is not None:
             need(signs(signer, record), f"the signature of record {record.fields['seq']} fits")
             claimed = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6})Z", text(record.fields, "utc"))
             need(claimed, "utc is a time")
             assert claimed is not None
             moment = datetime.fromisoformat(claimed[1]).replace(tzinfo=UTC)
-            need(moment <= signer.not_valid_after_utc, "no record was signed after the certificate expired")
+            in_time = moment <= signer.not_valid_after_utc or signer not in answer
+            need(in_time, "no record was signed after the certificate expired")
             pending.clear()
     need(not any(record.fields.get("recording_id") == recording_id for record in pending), "a signature covers its end")
 

@@ -56,7 +56,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/verify.XXXXXX") || stop "no temporary folder c
 case $work in /*) ;; *) work=$PWD/$work ;; esac
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' HUP INT TERM
-mkdir "$work/said" "$work/sum" "$work/certificate" "$work/checkpoints" "$work/sealed" "$work/opening" "$work/chain" "$work/authority"
+mkdir "$work/said" "$work/sum" "$work/certificate" "$work/runs" "$work/checkpoints" "$work/sealed" "$work/opening" "$work/chain" "$work/authority"
 cd "$package" 2> /dev/null || stop "there is no folder $package"
 [ -d journal ] || [ -f SHA256SUMS ] || stop "$package is no evidence package (a whole vault is for: bodycam verify)"
 tab=$(printf '\t')
@@ -66,7 +66,8 @@ empty=$(hash < /dev/null)
 # --- What is found --------------------------------------------------------------------------------------------------
 
 refuted=                    # something is wrong, wherever
-about=- about_until=                # the records, counted from the first, that a finding is about; - when about none in particular
+about=- about_until=        # the records, counted from the first, that a finding is about; - when about none in particular
+about_file=-                # the file of the package that it is about; - when about none in particular
 : > "$work/judged"          # the findings that make less of a verdict if they touch the recording
 
 aspect() {                  # of a code -> $aspect
@@ -87,12 +88,17 @@ found() {                   # fail|warn|note, code, sentence
     elif [ "$same" -eq $((MAX_SAME + 1)) ]; then printf '%s %s  There are more of this kind, which are not listed.\n' "$1" "$2"; fi
     case $1 in fail) refuted=1 ;; note) return ;; esac
     # One that is not listed may be about any record.
-    if [ "$same" -le "$MAX_SAME" ]; then printf '%s %s %s %s %s\n' "$1" "$2" "$about" "${about_until:-$about}" "$3" >> "$work/judged"
-    elif [ "$same" -eq $((MAX_SAME + 1)) ]; then printf '%s %s - - %s\n' "$1" "$2" "$3" >> "$work/judged"; fi
+    if [ "$same" -le "$MAX_SAME" ]; then printf '%s %s %s %s %s %s\n' "$1" "$2" "$about" "${about_until:-$about}" "$about_file" "$3" >> "$work/judged"
+    elif [ "$same" -eq $((MAX_SAME + 1)) ] || [ "$about_file" != - ]; then
+        printf '%s %s - - %s %s\n' "$1" "$2" "$about_file" "$3" >> "$work/judged"
+    fi
 }
 fail() { found fail "$1" "$2"; }
 warn() { found warn "$1" "$2"; }
 note() { found note "$1" "$2"; }
+fail_of() {                 # FILE, code, sentence: what is wrong with a file of the package that may be no evidence
+    about_file=$(printable "$1" | tr -c 'A-Za-z0-9._/\012-' '?'); fail "$2" "$3"; about_file=-
+}
 printable() { printf %s "$1" | tr -c ' -~' '?' | cut -b 1-80; }
 progress() { if [ -t 2 ]; then printf '\r%s   ' "$1" >&2; fi; }
 plain() { [ -f "$1" ] && [ ! -L "$1" ]; }
@@ -101,6 +107,7 @@ bytes_of() { size=$(wc -c < "$1"); size=$((size)); }
 is_hash() { [ ${#1} -eq 64 ] && case $1 in *[!0-9a-f]*) false ;; esac; }
 is_number() { case $1 in '' | *[!0-9]* | 0?* | ???????????????????*) false ;; esac; }     # up to 18 digits: fits the shell
 seconds() { seconds=$(($1 / 90000)).$(printf %03d $(($1 % 90000 / 90))); }               # of 90 kHz ticks
+span() { seconds "$1"; span=$seconds; seconds "$2"; span="$span to $seconds s"; }         # FROM TO, in such ticks
 
 # --- A record without what is nested in it --------------------------------------------------------------------------
 # {"v":1,"a":"x[1]","b":[{"c":2}]} becomes {<v>:1,<a>:<x_1_>,<b>:~}: < and > stand around strings and nowhere else, so
@@ -223,8 +230,8 @@ look() {                    # every name in a folder, "" or "journal/" or "devic
             "$1".*.part) note FILE_UNKNOWN "$(printable "$path") is left over from an interrupted copy and is no part of it."; continue ;;
         esac
         case ${path#"$1"} in
-            [!A-Za-z0-9]* | *[!A-Za-z0-9._-]*) fail FILE_UNKNOWN "$(printable "$path") is a name that no package has." ;;
-            *) if folder "$path"; then fail FILE_UNKNOWN "$path is a folder that no package has."
+            [!A-Za-z0-9]* | *[!A-Za-z0-9._-]*) fail_of "$path" FILE_UNKNOWN "$(printable "$path") is a name that no package has." ;;
+            *) if folder "$path"; then fail_of "$path" FILE_UNKNOWN "$path is a folder that no package has."
                else printf '%s\n' "$path" >> "$work/present"; fi ;;
         esac
     done
@@ -245,32 +252,32 @@ else
     bytes_of SHA256SUMS
     [ "$size" -le 16777216 ] || stop "SHA256SUMS is larger than any real one"
     : > "$work/listed"
-    if [ "$(tr -d '\012\040-\176' < SHA256SUMS | wc -c)" -ne 0 ]; then fail PACKAGE_SUM "SHA256SUMS holds bytes that are not text."
-    elif [ -n "$(tail -c 1 SHA256SUMS)" ]; then fail PACKAGE_SUM "SHA256SUMS does not end with a whole line."
+    if [ "$(tr -d '\012\040-\176' < SHA256SUMS | wc -c)" -ne 0 ]; then fail_of SHA256SUMS PACKAGE_SUM "SHA256SUMS holds bytes that are not text."
+    elif [ -n "$(tail -c 1 SHA256SUMS)" ]; then fail_of SHA256SUMS PACKAGE_SUM "SHA256SUMS does not end with a whole line."
     else
         sum_form='^[0-9a-f]{64}  [A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$'
         bad=$(grep -n -v -E "$sum_form" SHA256SUMS | head -n 1 | cut -d : -f 1)
-        [ -z "$bad" ] || fail PACKAGE_SUM "Line $bad of SHA256SUMS is not a file's hash."
+        [ -z "$bad" ] || fail_of SHA256SUMS PACKAGE_SUM "Line $bad of SHA256SUMS is not a file's hash."
         grep -E "$sum_form" SHA256SUMS > "$work/listed"
     fi
     cut -c 67- "$work/listed" | sort > "$work/names"
     uniq -d "$work/names" > "$work/twice"
-    [ ! -s "$work/twice" ] || fail PACKAGE_SUM "SHA256SUMS lists $(head -n 1 "$work/twice") twice."
+    [ ! -s "$work/twice" ] || fail_of SHA256SUMS PACKAGE_SUM "SHA256SUMS lists $(head -n 1 "$work/twice") twice."
     sort "$work/present" | uniq > "$work/there"
     while IFS= read -r name; do
         [ "$name" = SHA256SUMS ] || grep -q -x -F -e "$name" "$work/names" ||
-            fail FILE_UNKNOWN "$name is in the package but not in SHA256SUMS."
+            fail_of "$name" FILE_UNKNOWN "$name is in the package but not in SHA256SUMS."
     done < "$work/there"
     while read -r wanted name; do
-        case $name in journal/* | device/*) ;; */*) fail PACKAGE_SUM "$name is in SHA256SUMS; no package has such a folder."; continue ;; esac
+        case $name in journal/* | device/*) ;; */*) fail_of "$name" PACKAGE_SUM "$name is in SHA256SUMS; no package has such a folder."; continue ;; esac
         if ! grep -q -x -F -e "$name" "$work/there"; then
-            fail PACKAGE_SUM "$name is in SHA256SUMS but not in the package."
+            fail_of "$name" PACKAGE_SUM "$name is in SHA256SUMS but not in the package."
         elif ! plain "$name"; then
-            fail PACKAGE_SUM "$name is not a plain file and was not opened."
+            fail_of "$name" PACKAGE_SUM "$name is not a plain file and was not opened."
         else
             progress "Hashing $name"
             is=$(hash < "$name")
-            [ "$is" = "$wanted" ] || fail PACKAGE_SUM "$name is not the file that SHA256SUMS was made of."
+            [ "$is" = "$wanted" ] || fail_of "$name" PACKAGE_SUM "$name is not the file that SHA256SUMS was made of."
             case $name in */*) ;; *) bytes_of "$name"; echo "$size $is" > "$work/sum/$name" ;; esac
         fi
     done < "$work/listed"
@@ -339,8 +346,11 @@ open_row() {                # FILE -> $row, its first record, or fails
 }
 
 records=0 first_seq= head= expected_seq= pending=0 pending_from= certificate= certificate_sha256= device_id=
-introduced= recipients= enrolled= unknown_types= lost= signed=0 covered_by_later=0 others= boot= boottime=0
+introduced= recipients= enrolled= unknown_types= signed=0 covered_by_later=0 others= boot= boottime=0
+first_own= last_own= covers=        # the first and last record of the recording, and the one whose signature covers the last
+fps_milli=
 : > "$work/mine"
+: > "$work/reigns"          # where which certificate begins to sign
 : > "$work/hashes"
 : > "$work/keys"
 : > "$work/certificates-used"
@@ -388,23 +398,21 @@ one_record() {              # $json $signature $row $name $line
     rest=${rest#*",<type>:<"}; type=${rest%%">"*}
     is_number "$seq" || { bad_line "line $line has a number that no record has"; head=; return; }
     printf %s "$json" > "$work/json"
-    about=$((records + 1))
+    about=$((records + 1)) seq_before=$((${expected_seq:-1} - 1)) kind=$type
+    case $kind in '' | *[!a-z-]* | ?????????????????????????*) kind="type-unknown" ;; esac
     if [ -n "$head" ]; then
-        broken=
-        if [ "$seq" -ne "$expected_seq" ]; then
-            fail JOURNAL_SEQ "$name line $line: record $seq follows on record $((expected_seq - 1)): records were removed, added or moved."; broken=1
-        elif [ "$prev" != "$head" ]; then
-            fail JOURNAL_CHAIN_BROKEN "$name line $line: record $seq does not hold the hash of record $((seq - 1)): one of them was changed."; broken=1
-        fi
+        broken=1
+        if [ "$seq" -ne "$expected_seq" ]; then occurs JOURNAL_SEQ
+        elif [ "$prev" != "$head" ]; then occurs JOURNAL_CHAIN_BROKEN
+        else broken=; fi
     elif [ "$records" -gt 0 ]; then broken=1     # something before it could not be read
     else broken=; first_seq=$seq; fi
     if [ -n "$broken" ] && [ "$pending" -gt 0 ]; then
-        about=$pending_from about_until=$records
-        fail SIGNATURE_UNCOVERED "$pending record(s) before $name line $line have no valid signature, and the chain that would cover them is broken there."
-        pending=0 about_until=
+        echo "$pending_from $pending_start $records $seq_before $kind_before" >> "$work/runs/SIGNATURE_UNCOVERED"
+        pending=0
     fi
     [ -z "$broken" ] || no_timestamps_across
-    records=$((records + 1)) about=$records; expected_seq=$((seq + 1)); head=$(hash < "$work/json")
+    records=$((records + 1)) about=$records kind_before=$kind fits=; expected_seq=$((seq + 1)); head=$(hash < "$work/json")
     echo "$seq $head" >> "$work/hashes"
     if [ "$line" -eq 1 ]; then opening; elif [ "$type" = journal-open ]; then
         fail JOURNAL_LINE_BAD "$name line $line: a journal-open record stands in the middle of a file."; fi
@@ -413,18 +421,18 @@ one_record() {              # $json $signature $row $name $line
         # -noverify: only whether this certificate's key signed; where the certificate leads to is judged once, below.
         if openssl cms -verify -noverify -binary -nointern -inform DER -in "$work/p7s" -content "$work/json" \
             -certfile "$certificate" -out /dev/null 2> /dev/null; then
-            signed=$((signed + 1)); covered_by_later=$((covered_by_later + pending)); pending=0
+            signed=$((signed + 1)) fits=1; covered_by_later=$((covered_by_later + pending)); pending=0
             utc_seen
             # What is said of the next certificate counts only when this key signed it.
             if [ "$type" = certificate-changed ]; then
                 if sum certificate_sha256; then introduced=$string; else fail RECORD_INVALID "Record $seq: it names no certificate."; fi
             fi
         else
-            fail SIGNATURE_BAD "$name line $line: the signature does not fit record $seq."
+            occurs SIGNATURE_BAD
             pending=$((pending + 1))
         fi
     else pending=$((pending + 1)); fi
-    [ "$pending" -ne 1 ] || pending_from=$records
+    [ "$pending" -ne 1 ] || pending_from=$records pending_start="$seq_before $seq $kind $name:$line"
     if [ $((records % 100)) -eq 0 ]; then progress "Checking the log: $records records"; fi
 
     if string boot_id && number boottime_ns; then
@@ -452,11 +460,59 @@ one_record() {              # $json $signature $row $name $line
     case $row in
         *",<recording_id>:<$id>"*) if [ "$type" != offload ]; then
             mine_device=${mine_device:-$device_id}
+            first_own=${first_own:-$records} last_own=$records covers=
+            [ "$type" != recording-open ] || frame_rate
             printf '%s %s %s %s\n' "$records" "$seq" "$type" "$row" >> "$work/mine"
             claims_time
         fi ;;
         *",<recording_id>:"*) others=1 ;;
     esac
+    if [ -n "$fits" ]; then covers=${covers:-$records}; fi
+}
+occurs() {                  # CODE: this record is wrong in that way; with those next to it that are, too, it is said below
+    echo "$about $seq_before $seq $kind $name:$line $about $seq $kind" >> "$work/runs/$1"
+}
+say_run() {                 # the run of records $run_from to $run_to that $code is about
+    about=$run_from about_until=$run_to
+    if [ "$run_from" -eq "$run_to" ]; then
+        which="ecord $run_seq ($run_kind, ${run_place%:*} line ${run_place#*:})"
+        case $code in
+            JOURNAL_SEQ) fail "$code" "R$which follows on record $run_before: records were removed, added or moved." ;;
+            JOURNAL_CHAIN_BROKEN) fail "$code" "R$which does not hold the hash of the record before it: one of the two was changed." ;;
+            SIGNATURE_BAD) fail "$code" "The signature of r$which does not fit it: it was changed, or another key signed it." ;;
+            *) fail "$code" "R$which has no valid signature, and the chain that would cover it is broken behind it." ;;
+        esac
+    else
+        which="ecords $run_seq to $run_last ($run_kind to $run_last_kind, ${run_place%:*} from line ${run_place#*:} on)"
+        case $code in
+            JOURNAL_SEQ) fail "$code" "R$which do not follow on one another, nor on record $run_before: records were removed, added or moved." ;;
+            JOURNAL_CHAIN_BROKEN) fail "$code" "R$which do not hold the hash of the record before each: records were changed." ;;
+            SIGNATURE_BAD) fail "$code" "The signatures of r$which do not fit them: they were changed, or another key signed them." ;;
+            *) fail "$code" "R$which have no valid signature, and the chain that would cover them is broken among or behind them." ;;
+        esac
+    fi
+    about=- about_until=
+}
+say_runs() {                # neighbours that are wrong in one way are said in one sentence
+    for code in JOURNAL_SEQ JOURNAL_CHAIN_BROKEN SIGNATURE_BAD SIGNATURE_UNCOVERED; do
+        [ -f "$work/runs/$code" ] || continue
+        run_from=
+        while read -r from before seq kind place to last last_kind; do
+            if [ -z "$run_from" ] || [ "$from" -ne $((run_to + 1)) ]; then
+                [ -z "$run_from" ] || say_run
+                run_from=$from run_before=$before run_seq=$seq run_kind=$kind run_place=$place
+            fi
+            run_to=$to run_last=$last run_last_kind=$last_kind
+        done < "$work/runs/$code"
+        say_run
+    done
+}
+frame_rate() {              # of the record that opens the recording -> $fps_milli, frames in a thousand seconds
+    # Within a string the quotation marks would be behind a backslash.
+    fps=$(sed -n 's/^.*,"video":{[^{}]*"fps":\([0-9]\{1,4\}\(\.[0-9]*\)\{0,1\}\)[,}].*$/\1/p' "$work/json")
+    is_number "${fps%%.*}" || return 0
+    part=${fps#"${fps%%.*}"}000; part=${part#.}
+    fps_milli=$((${fps%%.*} * 1000 + 1${part%"${part#???}"} - 1000))
 }
 
 enrolment() {               # to whom the camera encrypts from here on
@@ -475,8 +531,9 @@ enrolment() {               # to whom the camera encrypts from here on
 
 opening() {                 # the first record of a file says under which certificate it is signed
     if [ "$type" != journal-open ] || ! string file; then
-        fail JOURNAL_LINE_BAD "$name does not begin with a journal-open record."; certificate=; return
+        fail JOURNAL_LINE_BAD "$name does not begin with a journal-open record."; certificate=; reigns -; return
     fi
+    misnamed_until $((records - 1))
     [ "$string" = "$name" ] || fail JOURNAL_FILE_MISSING "The journal file $name says in its first record that it is another."
     string reason
     case $string in
@@ -492,21 +549,21 @@ opening() {                 # the first record of a file says under which certif
             fail JOURNAL_FILE_MISSING "The journal file $name begins in the middle of a run; an extract begins where the camera started." ;;
     esac
     if string key; then grep -q -x -F -e "$string" "$work/keys" || printf '%s\n' "$string" >> "$work/keys"; fi
-    if ! string device_id || ! sum certificate_sha256; then fail RECORD_INVALID "Record $seq: it does not say whose it is."; certificate=; return; fi
+    if ! string device_id || ! sum certificate_sha256; then fail RECORD_INVALID "Record $seq: it does not say whose it is."; certificate=; reigns -; return; fi
     before=
     [ "$string" = "$certificate_sha256" ] || before=$certificate
     certificate_sha256=$string
+    reigns "$string"
     string device_id
     [ "$string" = "$device_id" ] || [ -z "$device_id" ] || warn CERT_CHANGED "From $name on the camera calls itself by another name."
     device_id=$string
     certificate=$work/certificate/$certificate_sha256
-    if [ ! -f "$certificate" ]; then
-        certificate=
-        fail CERT_UNKNOWN "$name names the certificate $certificate_sha256, which is not in device/; its signatures cannot be checked."
+    grep -q -x "$certificate_sha256" "$work/certificates-used" || echo "$certificate_sha256" >> "$work/certificates-used"
+    if [ ! -f "$certificate" ]; then certificate=
     else
         common_name=$(openssl x509 -in "$certificate" -noout -subject -nameopt multiline 2> /dev/null | sed -n 's/^ *commonName *= //p' | head -n 1)
-        [ "$common_name" = "$device_id" ] || warn CERT_NAME "$name names another camera than its certificate, which is for $(printable "$common_name")."
-        grep -q -x "$certificate_sha256" "$work/certificates-used" || echo "$certificate_sha256" >> "$work/certificates-used"
+        [ "$common_name" = "$device_id" ] || {
+            misnamed="$name names another camera than its certificate, which is for $(printable "$common_name")." misnamed_from=$records; }
         if [ -z "$before" ]; then :
         elif [ "$introduced" = "$certificate_sha256" ]; then
             note CERT_CHANGED "From $name on another certificate signs; the key before introduced it."
@@ -521,6 +578,11 @@ opening() {                 # the first record of a file says under which certif
     introduced=
 }
 
+misnamed_until() {          # the last record under a certificate for another camera
+    [ -z "$misnamed" ] || { about=$misnamed_from about_until=$1; warn CERT_NAME "$misnamed"; misnamed= about=$records about_until=; }
+}
+misnamed=
+reigns() { echo "$records $seq $seq_before $1" >> "$work/reigns"; }      # SHA-256 of the certificate, - for none
 utc_seen() {                # first and last claimed time of what was signed under each certificate, as YYYYMMDDhhmmss
     utc_stamp || { fail RECORD_INVALID "Record $seq: its utc is no time."; return; }
     if [ ! -f "$work/chain/$certificate_sha256" ]; then echo "$stamp" > "$work/chain/$certificate_sha256"
@@ -721,6 +783,8 @@ while [ $# -gt 0 ]; do
     journal_file "$1" "${2:-}"
     shift
 done
+misnamed_until 999999999
+say_runs
 about=-
 [ "$covered_by_later" -eq 0 ] || note SIGNATURE_PENDING "$covered_by_later record(s) were written without a signature of their own because the signer was busy; signed records after them cover them."
 proved
@@ -742,19 +806,55 @@ if [ "$root" = - ]; then
         trusted=device/root.pem
     else warn ROOT_ABSENT "There is no root certificate, so nothing says whose camera this is; get the department's."; fi
 fi
-while IFS= read -r sha256; do
-    path=$work/certificate/$sha256
+# From which to which record each signed: those under which the recording stands answer for it, the others are noted.
+echo "$((records + 1)) 0 $((${expected_seq:-1} - 1)) end" >> "$work/reigns"
+: > "$work/reigned"
+reigning=
+while read -r from seq before sha256; do
+    [ "$sha256" != "$reigning" ] || continue
+    [ -z "$reigning" ] || echo "$reigns_from $((from - 1)) $reigns_seq $before $reigning" >> "$work/reigned"
+    reigning=$sha256 reigns_from=$from reigns_seq=$seq
+done < "$work/reigns"
+reign() {                   # SHA-256 of a certificate -> $ranges, and $judge, fail or note
+    ranges= judge=note reigned_from=
+    while read -r from to seq last sha256; do
+        [ "$sha256" = "$1" ] || continue
+        ranges="$ranges${ranges:+, }$seq to $last" reigned_from=${reigned_from:-$from} reigned_until=$to
+        if [ -z "$first_own" ] || { [ "$from" -le "${covers:-$records}" ] && [ "$to" -ge "$first_own" ]; }; then judge=fail; fi
+    done < "$work/reigned"
+}
+in_words() {                # what openssl said of a certificate in $work/why -> $why
+    case $(sed -n 's/^error \([0-9]*\) at .*$/\1/p' "$work/why" | head -n 1) in
+        2 | 20 | 21) why="none of the certificates here issued it" ;;
+        18 | 19) why="it leads to another root" ;;
+        7) why="the signature of its issuer does not fit it" ;;
+        24 | 25 | 32 | 79) why="what issued it may not issue certificates" ;;
+        26) why="it is not made for signing" ;;
+        *) why="openssl does not accept it" ;;
+    esac
+}
+while IFS= read -r used; do
+    path=$work/certificate/$used
+    reign "$used"
+    if [ ! -f "$path" ]; then
+        found "$judge" CERT_UNKNOWN "Records $ranges name the certificate with SHA-256 $used, which is not in device/; their signatures cannot be checked."
+        continue
+    fi
     if [ -n "$trusted" ]; then
         # Whether it had expired is judged against the records' times, not against today.
-        openssl verify -no_check_time -purpose smimesign -no-CApath ${no_store:+"$no_store"} -CAfile "$trusted" -untrusted "$work/all.pem" "$path" > /dev/null 2> "$work/why" ||
-            fail CERT_CHAIN "The certificate with SHA-256 $sha256 does not lead to the root certificate or is unfit: $(printable "$(head -n 2 "$work/why" | tail -n 1)")."
+        openssl verify -no_check_time -purpose smimesign -no-CApath ${no_store:+"$no_store"} -CAfile "$trusted" -untrusted "$work/all.pem" "$path" > /dev/null 2> "$work/why" || {
+            in_words
+            found "$judge" CERT_CHAIN "The certificate with SHA-256 $used, under which records $ranges stand, does not lead to the root certificate or is unfit: $why."
+        }
     fi
     as_stamp "$(openssl x509 -in "$path" -noout -startdate | cut -d = -f 2)"; begin=$stamp
     as_stamp "$(openssl x509 -in "$path" -noout -enddate | cut -d = -f 2)"; end=$stamp
-    if [ -f "$work/chain/$sha256" ]; then
-        first=$(sort "$work/chain/$sha256" | head -n 1) last=$(sort "$work/chain/$sha256" | tail -n 1)
+    if [ -f "$work/chain/$used" ]; then
+        first=$(sort "$work/chain/$used" | head -n 1) last=$(sort "$work/chain/$used" | tail -n 1)
+        about=$reigned_from about_until=$reigned_until
         [ "$first" -ge "$begin" ] || warn TIME_OUTSIDE_CERTIFICATE "Records claim times before their certificate became valid: the camera's clock was wrong then, or the certificate's maker's."
-        [ "$last" -le "$end" ] || fail TIME_OUTSIDE_CERTIFICATE "Records claim times after their certificate expired."
+        about=- about_until=
+        [ "$last" -le "$end" ] || found "$judge" TIME_OUTSIDE_CERTIFICATE "Records claim times after their certificate expired."
     fi
 done < "$work/certificates-used"
 
@@ -763,6 +863,7 @@ done < "$work/certificates-used"
 : > "$work/expected"
 triggered= opened= closed= recovered= stop_reason= clock_source= clock_uncertainty= opened_utc= markers=0
 fragment=0 end_media=0 gap_before= all_segments=0 all_fragments=0 all_frames=0 all_bytes=0 all_gaps=0 all_end=0
+pre_event_ms=0 missing_places= places=0
 open_files=0 cp_file= cp_bytes=0 cp_plain=0 first_mine= last_mine=0 sealed_at_start= encrypted_segments=0 sealed=
 
 cannot_be() { fail RECORD_INVALID "Record $seq ($type) cannot be right: $1."; }
@@ -784,6 +885,14 @@ init_file() {
     number init_bytes && sum init_sha256 || { cannot_be "it does not vouch for init.mp4"; return; }
     echo "init.mp4 $number $string init 0 $empty" >> "$work/expected"
 }
+lost_of() {                 # FILE BYTES -> $lost: from when to when in the recording what is missing behind them plays
+    lost= lost_from=
+    [ -f "$work/checkpoints/$1" ] || return 0
+    while read -r _ b _ begin_90k end_90k _; do
+        if [ "$b" -gt "$2" ]; then lost_from=${lost_from:-$begin_90k} lost_until=$end_90k; fi
+    done < "$work/checkpoints/$1"
+    if [ -n "$lost_from" ]; then span "$lost_from" "$lost_until"; lost=", $span of the recording"; fi
+}
 on_trigger() { [ -z "$triggered" ] || cannot_be "its recording was triggered before"; triggered=1; }
 on_open() {
     [ -z "$opened" ] || { cannot_be "its recording was opened before"; return; }
@@ -795,6 +904,7 @@ on_open() {
     number configured_pre_event_ms || { cannot_be "it has no configured_pre_event_ms"; return; }
     configured=$number
     number actual_pre_event_ms || { cannot_be "it has no actual_pre_event_ms"; return; }
+    pre_event_ms=$number
     if [ "$number" -lt "$configured" ]; then
         if string pre_event_short_reason; then note PRE_EVENT_SHORT "It begins $number ms before its trigger; $configured ms were configured (reason given: $string)."
         else warn PRE_EVENT_SHORT "It begins $number ms before its trigger; $configured ms were configured, and no reason is given."; fi
@@ -823,6 +933,11 @@ CHECKPOINT
         seconds "$begin"
         fail MEDIA_TIME "Record $seq: fragment $this begins at $seconds s, not where the one before it ended, and no gap record says why."
     fi
+    # As many frames as its length holds at this rate, to the nearest.
+    if [ -n "$fps_milli" ] && [ $((end - begin)) -lt 90000000000 ] && [ "$frames" -lt $((((end - begin) * fps_milli + 45000000) / 90000000)) ]; then
+        places=$((places + 1))
+        if [ "$places" -le 5 ]; then span "$begin" "$end"; missing_places="$missing_places${missing_places:+, }$span"; fi
+    fi
     printf '%s %s %s %s %s %s %s %s %s\n' "$this" "$bytes" "$sha256" "$begin" "$end" "$frames" "$audio" "$plain_bytes" "$plain_sum" >> "$work/checkpoints/$file"
     cp_bytes=$bytes cp_plain=$plain_bytes fragment=$this end_media=$end gap_before=
 }
@@ -844,7 +959,7 @@ on_segment() {
     all_segments=$((all_segments + 1)) all_bytes=$((all_bytes + bytes))
     checkpointed=$bytes checkpointed_sum=$sha256
     case $state in
-        missing) fail SEGMENT_MISSING "$file was gone when the camera started again, though $count fragments of it had been signed."; return ;;
+        missing) lost_of "$file" 0; fail SEGMENT_MISSING "$file was gone when the camera started again, though $count fragment(s) of it had been signed$lost."; return ;;
         whole | torn | recovered) ;;
         *) cannot_be "its state is not one there is"; return ;;
     esac
@@ -898,7 +1013,9 @@ on_close() {
         fail RECORDING_TOTALS "Its closing record does not say what its segment records add up to."
     if [ -z "$recovered" ]; then
         number missed_frames || { cannot_be "it has no missed_frames"; return; }
-        [ "$number" -eq 0 ] || warn FRAMES_MISSED "$number frames are missing in its picture: the camera or the encoder did not keep up, and says so."
+        if [ "$number" -eq 1 ]; then missed="1 frame is"; else missed="$number frames are"; fi
+        [ "$places" -le 5 ] || missing_places="$missing_places, and $((places - 5)) more"
+        [ "$number" -eq 0 ] || warn FRAMES_MISSED "$missed missing in its picture${missing_places:+, in the fragments at $missing_places}: the camera or the encoder did not keep up, and says so."
     fi
     [ -n "$recovered" ] || [ "$all_fragments" -gt 0 ] || note RECORDING_EMPTY "It was stopped before anything of it was on flash."
 }
@@ -923,7 +1040,7 @@ case $mine_device in
     *) [ ${#mine_device} -le 64 ] || mine_device=unnamed-camera ;;
 esac
 if [ -n "$id" ] && [ -n "$first_mine" ] && [ -n "$mine_device" ] && [ "$device" != "$mine_device" ]; then
-    fail PACKAGE_INCOMPLETE "PACKAGE.txt says that this is of the camera $(printable "$device"); the log is of $mine_device."
+    fail_of PACKAGE.txt PACKAGE_DEVICE "PACKAGE.txt says that this is of the camera $(printable "$device"); the log is of $mine_device."
 fi
 if [ -z "$first_mine" ]; then fail PACKAGE_INCOMPLETE "The log does not hold the records of the recording that this package says it is."
 else
@@ -942,7 +1059,8 @@ while read -r from until; do
 done < "$work/late"
 if [ "$pending" -gt 0 ]; then
     about=$pending_from
-    warn SIGNATURE_UNCOVERED "The last $pending record(s) have no valid signature, nor a signed record after them."
+    if [ "$pending" -eq 1 ]; then warn SIGNATURE_UNCOVERED "The last record has no valid signature, nor a signed record after it."
+    else warn SIGNATURE_UNCOVERED "The last $pending records have no valid signature, nor a signed record after them."; fi
     about=-
     if [ "$last_mine" -ge "$pending_from" ]; then fail SIGNATURE_UNCOVERED "No signature covers the recording's records to the end."; fi
 fi
@@ -954,8 +1072,8 @@ where_changed() {           # FILE: the first fragment whose running hash is not
     from=0
     while read -r f b s begin_90k end_90k _; do
         if [ "$(head -c "$b" "$1" | hash)" != "$s" ]; then
-            seconds "$begin_90k"; at=$seconds; seconds "$end_90k"
-            fail CHECKPOINT_HASH "$1 was changed between bytes $from and $b, that is at $at to $seconds s of the recording (fragment $f)."
+            span "$begin_90k" "$end_90k"
+            fail CHECKPOINT_HASH "$1 was changed between bytes $from and $b, that is at $span of the recording (fragment $f)."
             return
         fi
         from=$b
@@ -965,12 +1083,16 @@ while read -r file bytes sha256 state checkpointed checkpointed_sum; do
     [ "$bytes" -gt 0 ] || [ -f "$work/sum/$file" ] || continue
     code=SEGMENT_HASH gone=SEGMENT_MISSING longer=SEGMENT_SIZE
     if [ "$state" = init ]; then code=INIT_HASH gone=INIT_HASH longer=INIT_HASH; fi
-    if [ ! -f "$work/sum/$file" ]; then fail "$gone" "$file is gone or not a plain file; $bytes bytes of it were signed."; continue; fi
+    if [ ! -f "$work/sum/$file" ]; then
+        lost_of "$file" 0
+        fail "$gone" "$file is gone or not a plain file; $bytes bytes of it were signed$lost."; continue
+    fi
     read -r size is < "$work/sum/$file"
     if [ "$size" -ne "$bytes" ]; then
-        fail "$longer" "$file has $size bytes; its record says $bytes."
+        lost_of "$file" "$size"
+        fail "$longer" "$file has $size bytes; its record says $bytes${lost:+: it lacks${lost#,}}."
         # Of a file that was cut short something is missing, too, whatever its bytes are.
-        [ "$size" -gt "$bytes" ] || echo "fail SEGMENT_MISSING - - $file was cut short: it has $size bytes of the $bytes that were signed." >> "$work/judged"
+        [ "$size" -gt "$bytes" ] || echo "fail SEGMENT_MISSING - - - $file was cut short: it has $size bytes of the $bytes that were signed${lost:+ and lacks${lost#,}}." >> "$work/judged"
         [ "$state" = init ] || [ "$size" -gt "$bytes" ] || continue
         is=$(head -c "$bytes" "$file" | hash)
     fi
@@ -983,7 +1105,9 @@ while IFS= read -r name; do
     case $name in
         */* | SHA256SUMS | PACKAGE.txt | README.txt | VERIFY.txt | verify.sh | support.json | support.txt | recording.json) continue ;;
     esac
-    grep -q -e "^$name " "$work/expected" || fail FILE_UNKNOWN "No record names $name: it does not belong here."
+    # Without a log nothing is named, and that was said.
+    if [ "$records" -eq 0 ]; then case $name in init.mp4 | [0-9][0-9][0-9][0-9][0-9][0-9].m4s*) continue ;; esac; fi
+    grep -q -e "^$name " "$work/expected" || fail_of "$name" FILE_UNKNOWN "No record names $name: it does not belong here."
 done < "$work/present"
 
 # --- What it comes to -----------------------------------------------------------------------------------------------
@@ -996,28 +1120,55 @@ touches() {                 # FROM TO: whether a finding about these records mak
     [ "$1" != - ] || return 0
     [ "$2" -ge "${first_mine:-0}" ] && { [ -z "$closed" ] || [ "$1" -le "$last_mine" ]; }
 }
-while read -r severity code from to sentence; do
+is_evidence() {             # CODE, FILE that it is about: whether the video or the log is in it, or certificates
+    case $2 in
+        - | journal/[0-9][0-9][0-9][0-9][0-9][0-9].journal | device/chain*) ;;
+        init.mp4 | [0-9][0-9][0-9][0-9][0-9][0-9].m4s*) [ "$1" = PACKAGE_SUM ] || grep -q -e "^$2 " "$work/expected" ;;
+        *) false ;;
+    esac
+}
+telling() {                 # of a code -> $telling: which of several reasons is given, the lower first
+    case $1 in
+        CHECKPOINT_HASH) telling=1 ;; SEGMENT_HASH) telling=2 ;; INIT_HASH) telling=3 ;; SEGMENT_MISSING) telling=4 ;;
+        SIGNATURE_*) telling=5 ;; CERT_UNKNOWN) telling=6 ;; PACKAGE_SUM | FILE_UNKNOWN) telling=8 ;; *) telling=7 ;;
+    esac
+}
+while read -r severity code from to file sentence; do
     touches "$from" "$to" || continue
     aspect "$code"
-    printf '%s %s %s\n' "$severity" "$aspect" "$sentence" >> "$work/bearing"
+    telling "$code"
+    # What is no evidence may be wrong without making the evidence so.
+    if [ "$aspect-$severity" = integrity-fail ] && ! is_evidence "$code" "$file"; then severity=label; fi
+    printf '%s %s %s %s\n' "$severity" "$aspect" "$telling" "$sentence" >> "$work/bearing"
+    # Without its certificate no signature can be checked, so nothing is known to be unchanged either.
+    [ "$severity-$code" != fail-CERT_UNKNOWN ] || printf 'fail integrity %s %s\n' "$telling" "$sentence" >> "$work/bearing"
     case $severity-$code in fail-JOURNAL_* | fail-SIGNATURE_* | fail-RECORD_INVALID | fail-TORN_*) log_failed=1 ;; esac
 done < "$work/judged"
-said_of() {                 # fail|warn, aspect -> $because, the first such finding; or false
-    because=$(sed -n "s/^$1 $2 //p" "$work/bearing" | head -n 1)
-    [ -n "$because" ]
+said_of() {                 # fail|label|warn, aspect -> $because, the first of the most telling such findings; or false
+    for telling in 1 2 3 4 5 6 7 8; do
+        because=$(sed -n "s/^$1 $2 $telling //p" "$work/bearing" | head -n 1)
+        [ -z "$because" ] || return 0
+    done
+    return 1
 }
 verdict() { printf '%-13s %-8s %s\n' "$1" "$2" "$3"; }
 log_wrong="The log itself is not what the camera signed, and this rests on it."
+[ "$records" -gt 0 ] || log_wrong="There is no log that can be read, and this rests on it."
 echo
 printf 'Camera        %s\n' "$(printable "${device_id:-?}")"
-while IFS= read -r sha256; do
-    printf 'Certificate   %s\n' "$(printable "$(openssl x509 -in "$work/certificate/$sha256" -noout -subject)")"
-    printf '              SHA-256 %s (compare it with what the department says)\n' "$sha256"
+while IFS= read -r used; do
+    [ -f "$work/certificate/$used" ] || continue
+    reign "$used"
+    if [ "$judge" = note ]; then ranges="$ranges, none of this recording"; fi
+    printf 'Certificate   %s\n' "$(printable "$(openssl x509 -in "$work/certificate/$used" -noout -subject)")"
+    printf '              of records %s\n' "$ranges"
+    printf '              SHA-256 %s (compare it with what the department says)\n' "$used"
 done < "$work/certificates-used"
 [ -s "$work/keys" ] || echo '?' > "$work/keys"
 while IFS= read -r key; do printf 'Key           %s\n' "$(printable "$key")"; done < "$work/keys"
 seconds "$end_media"
-printf 'Recording     %s\n              %s s, %s frames, %s bytes of video; opened %s by the camera'"'"'s clock\n' "${id:-?}" "$seconds" "$all_frames" "$all_bytes" "${opened_utc:-?}"
+printf 'Recording     %s\n' "${id:-?}"
+[ -z "$first_mine" ] || printf '              %s s, %s frames, %s bytes of video; opened %s by the camera'"'"'s clock\n' "$seconds" "$all_frames" "$all_bytes" "${opened_utc:-?}"
 not_before_moment=unknown existed_by_moment=unknown
 if [ -n "$not_before" ]; then as_moment "$not_before"; not_before_moment=$moment; fi
 if [ -n "$existed_by" ]; then as_moment "$existed_by"; existed_by_moment=$moment; fi
@@ -1026,10 +1177,13 @@ if [ "$timestamps" -gt 0 ]; then
     [ "$tsa" != - ] || checked="by authorities that were NOT checked"
     printf 'Timestamps    written not before %s\n              existed by         %s (%s)\n' "$not_before_moment" "$existed_by_moment" "$checked"
 fi
-printf 'Log           records %s to %s; SHA-256 of the last: %s\n\n' "${first_seq:-?}" "$((${expected_seq:-1} - 1))" "${head:-?}"
+if [ "$records" -eq 0 ]; then printf 'Log           none that can be read\n\n'
+else printf 'Log           records %s to %s; SHA-256 of the last: %s\n\n' "$first_seq" "$((expected_seq - 1))" "${head:-?}"; fi
 
 if said_of fail integrity; then verdict INTEGRITY fails "$because"
 elif [ "$signed" -eq 0 ]; then verdict INTEGRITY fails "There is no valid signature in it."; refuted=1
+elif said_of label integrity; then
+    verdict INTEGRITY limited "The video and the log are what the camera signed; the package around them was changed: $because"
 elif said_of warn integrity; then verdict INTEGRITY limited "$because"
 else verdict INTEGRITY holds "Every record and every byte of video is what the key of the certificate above signed."; fi
 
@@ -1039,14 +1193,19 @@ elif [ "$root" = - ]; then verdict ORIGIN open "No root certificate of the depar
 elif said_of warn origin; then verdict ORIGIN limited "$because"
 else verdict ORIGIN holds "The certificate that signed leads to the root certificate that you gave."; fi
 
-bounds="${not_before:+it was written not before $not_before_moment}${not_before:+${existed_by:+ and }}${existed_by:+it existed by $existed_by_moment}"
+bounds="its records ${not_before:+were written not before $not_before_moment}${not_before:+${existed_by:+ and }}${existed_by:+existed by $existed_by_moment}"
+if [ "$pre_event_ms" -gt 0 ]; then
+    bounds="$bounds; its first $((pre_event_ms / 1000)).$((pre_event_ms / 100 % 10)) s were captured before the button was pressed (pre-event), by the camera's own account"
+fi
+claim="the times are the camera's claim (clock: ${clock_source:-?}${clock_uncertainty:+, within $clock_uncertainty ms as it says})"
 if said_of fail time; then verdict TIME fails "$because"
 elif [ -n "$log_failed" ]; then verdict TIME open "$log_wrong"
+elif [ -z "$not_before$existed_by" ] && [ "$tsa" != - ]; then
+    verdict TIME open "No timestamp of an authority under the root certificate that you gave (TSA-ROOT.pem) bounds it: $claim."
 elif said_of warn time; then verdict TIME limited "$because"
-elif [ -z "$bounds" ]; then
-    verdict TIME open "The times are the camera's claim (clock: ${clock_source:-?}${clock_uncertainty:+, within $clock_uncertainty ms as it says}); no timestamp of an authority bounds them."
+elif [ -z "$not_before$existed_by" ]; then verdict TIME open "No timestamp of an authority bounds it: $claim."
 elif [ "$tsa" = - ]; then
-    verdict TIME open "Timestamps say that $bounds, but no root certificate of their authority was given (TSA-ROOT.pem)."
+    verdict TIME open "No root certificate of the timestamps' authority was given (TSA-ROOT.pem). They say that $bounds."
 elif [ -n "$not_before" ] && [ -n "$existed_by" ]; then verdict TIME holds "Timestamps prove that $bounds."
 else verdict TIME limited "Timestamps prove that $bounds."; fi
 
@@ -1057,5 +1216,6 @@ elif [ -n "$recovered" ]; then verdict COMPLETENESS limited "It was cut off; wha
 elif [ "$all_gaps" -gt 0 ]; then verdict COMPLETENESS limited "The camera could not keep some frames and says so in $all_gaps place(s); all else is here."
 else verdict COMPLETENESS holds "All $fragment fragments from the first to the last are here, and no record is missing between trigger and close."; fi
 echo
+echo "note  recording.json, support.* and the pages are no evidence and were compared with SHA256SUMS only."
 if [ -n "$refuted" ]; then echo "RESULT: this package does NOT verify; what is wrong is marked with fail."; exit 1; fi
 echo "RESULT: nothing refutes this package. Read VERIFY.txt for what that proves and what not."

@@ -13,9 +13,10 @@ from agent.trust.certificates import pem
 from agent.verify.kit_files import verify_script
 from tests.support.evidence_key import EVIDENCE
 from tests.support.packages import offloaded
+from tests.support.stamping import stamp
 from tests.support.time_authority import time_authority
 from tests.support.vault_builder import VaultBuilder
-from tests.unit.trust.test_examiner_page import PAGE, script
+from tests.unit.trust.test_examiner_page import PAGE, names_in, script
 from tests.unit.verify.tampering import edit_lines, flip
 
 
@@ -48,17 +49,17 @@ def package(made: Path, tmp_path: Path) -> Path:
     return tmp_path / made.name
 
 
+JOURNAL = ["sh", "../check-journal.sh", "journal", "device", "../root.pem", "../records.json"]
+
+
 def by_hand(package: Path) -> tuple[int, str]:
-    """Both scripts, from beside the package, as the page says; records.json stays outside of it."""
-    work = package.parent
-    name = package.name
+    """Both scripts, from inside the package, as the page says; nothing is added to it."""
     said = ""
-    for command in (
-        ["sh", "check-journal.sh", f"{name}/journal", f"{name}/device", "root.pem", "extract"],
-        ["sh", "check-media.sh", name, name],
-    ):
-        done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False, timeout=60)
+    before = names_in(package)
+    for command in ([*JOURNAL, "extract"], ["sh", "../check-media.sh", package.name, ".", "../records.json"]):
+        done = subprocess.run(command, cwd=package, capture_output=True, text=True, check=False, timeout=60)
         said += done.stdout + done.stderr
+        assert names_in(package) == before
         if done.returncode:
             return done.returncode, said
     return 0, said
@@ -74,8 +75,7 @@ def test_a_package_passes(package: Path) -> None:
 
 
 def test_an_extract_does_not_pass_for_a_whole_journal(package: Path) -> None:
-    command = ["sh", "check-journal.sh", f"{package.name}/journal", f"{package.name}/device", "root.pem"]
-    done = subprocess.run(command, cwd=package.parent, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(JOURNAL, cwd=package, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode != 0
     assert "record 1 is missing" in done.stderr
 
@@ -109,6 +109,53 @@ def test_the_page_s_own_commands_for_a_package(package: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.split()[0] in PAGE.read_text()
     assert "RESULT: nothing refutes this package." in done.stdout
+
+
+BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_every_command_of_the_page_adds_nothing_to_a_package_and_it_still_verifies(tmp_path: Path) -> None:
+    """As a person does who reads the page from top to bottom, inside the package."""
+    vault = VaultBuilder(tmp_path / "vault")
+    stamp(vault)
+    recording_id = vault.record(2)
+    stamp(vault)
+    package = offloaded_one(vault, tmp_path, recording_id)
+    beside = package.parent
+    (beside / "root.pem").write_bytes(pem([vault.identity.root]))
+    (beside / "tsa.pem").write_bytes(time_authority().root_pem.read_bytes())
+    (beside / "verify.sh").write_bytes(verify_script())
+    before = {name: (package / name).read_bytes() for name in names_in(package) if (package / name).is_file()}
+    ran = []
+    for block in BLOCKS:
+        if block.startswith("#!/bin/sh\n# "):
+            name = block.split()[2]
+            (beside / name).write_text(block, encoding="utf-8")
+            arguments = {
+                "check-journal.sh": ["journal", "device", "../root.pem", "../records.json", "extract"],
+                "check-media.sh": [recording_id, ".", "../records.json"],
+                "check-time.sh": ["../tsa.pem", "../records.json"],
+            }[name]
+            assert (
+                " ".join(arguments).replace(recording_id, "RECORDING-ID").removesuffix(" extract") in PAGE.read_text()
+            )
+            command = ["sh", f"../{name}", *arguments]
+        elif "age -d" in block or block.startswith("sha256sum verify.sh"):
+            continue  # has a test of its own
+        else:
+            block = block.replace("media=recordings/RECORDING-ID", "media=.").replace("RECORDING-ID", recording_id)
+            command = ["sh", "-e", "-c", block]
+        done = subprocess.run(command, cwd=package, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, (block, done.stdout, done.stderr)
+        ran.append(done.stdout)
+    assert len(ran) == 8
+    after = {name: (package / name).read_bytes() for name in names_in(package) if (package / name).is_file()}
+    assert after == before
+    done = subprocess.run(
+        ["sh", "../verify.sh", "../root.pem", ".", "../tsa.pem"],
+        cwd=package, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
 
 
 def test_an_encrypted_package_passes_and_a_changed_byte_of_it_does_not(tmp_path: Path) -> None:

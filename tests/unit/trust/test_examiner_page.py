@@ -87,11 +87,15 @@ class Writer:
 
 @pytest.fixture
 def vault(tmp_path: Path) -> Path:
-    """Three journal files: an ordinary one with a torn tail, one after a failed write, and one cut off just now."""
-    identity().write(tmp_path / "device")
+    """Three journal files: an ordinary one with a torn tail, one after a failed write, and one cut off just now.
+
+    What the page writes lies beside the vault, as the page says.
+    """
+    folder = tmp_path / "vault"
+    identity().write(folder / "device")
     (tmp_path / "root.pem").write_bytes(pem([identity().root]))
-    (tmp_path / "journal").mkdir()
-    media = tmp_path / "recordings" / RECORDING
+    (folder / "journal").mkdir()
+    media = folder / "recordings" / RECORDING
     media.mkdir(parents=True)
     for name, content in MEDIA.items():
         (media / name).write_bytes(content)
@@ -99,7 +103,7 @@ def vault(tmp_path: Path) -> Path:
         file.write(b"in flight")
     (media / "recording.json").write_text("{}")
 
-    writer = Writer(tmp_path / "journal")
+    writer = Writer(folder / "journal")
     writer.open("first")
     writer.add("boot", software="bodycam-agent", version="0 \\u00e4\\n%s", pid=1)
     writer.add(
@@ -131,15 +135,23 @@ def vault(tmp_path: Path) -> Path:
     writer.add("shutdown", reason="signal")
     with writer.path.open("ab") as file:
         file.write(b'{"v":1,"seq":99,"pr')
-    return tmp_path
+    return folder
+
+
+def names_in(folder: Path) -> set[str]:
+    """Every file and folder in it, at any depth."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
 def check(vault: Path, shell: str = "sh", **environment: str) -> subprocess.CompletedProcess[str]:
-    (vault / "check-journal.sh").write_text(script("check-journal.sh"), encoding="utf-8")
-    return subprocess.run(
-        [shell, "check-journal.sh", "journal", "device", "root.pem"],
+    (vault.parent / "check-journal.sh").write_text(script("check-journal.sh"), encoding="utf-8")
+    before = names_in(vault)
+    result = subprocess.run(
+        [shell, "../check-journal.sh", "journal", "device", "../root.pem", "../records.json"],
         cwd=vault, capture_output=True, text=True, check=False, env=os.environ | environment,
     )  # fmt: skip
+    assert names_in(vault) == before
+    return result
 
 
 def refused(vault: Path, why: str, shell: str = "sh", **environment: str) -> None:
@@ -177,7 +189,7 @@ def test_a_sound_journal_passes_with_its_torn_tails_named(vault: Path, shell: st
     assert "OK: 13 records" in result.stdout
     assert "000001.journal ends with 23 bytes" in result.stdout
     assert "000003.journal ends with 19 bytes" in result.stdout
-    records = (vault / "records.json").read_bytes().splitlines()
+    records = (vault.parent / "records.json").read_bytes().splitlines()
     assert len(records) == 13
     assert records[1] == lines_of(vault)[1].split(b"\t")[0]
     assert sha256_hex(records[-1]) in result.stdout
@@ -271,17 +283,17 @@ def test_unsigned_records_at_the_end_are_found(vault: Path) -> None:
 
 
 def test_another_root_is_refused(vault: Path) -> None:
-    (vault / "root.pem").write_bytes(pem([identity("other").root]))
+    (vault.parent / "root.pem").write_bytes(pem([identity("other").root]))
     refused(vault, "signature of record 1 does not verify")
 
 
 def test_what_the_computer_trusts_for_other_purposes_does_not_count(vault: Path) -> None:
     """A forger with an e-mail certificate from a public CA must not pass, so the default trust store is shut out."""
-    store = vault / "store"
+    store = vault.parent / "store"
     store.mkdir()
     (store / "root.pem").write_bytes(pem([identity().root]))
     subprocess.run(["openssl", "rehash", str(store)], check=True, capture_output=True)
-    (vault / "root.pem").write_bytes(pem([identity("other").root]))
+    (vault.parent / "root.pem").write_bytes(pem([identity("other").root]))
     everything = {"SSL_CERT_DIR": str(store), "SSL_CERT_FILE": str(store / "root.pem")}
     refused(vault, "signature of record 1 does not verify", **everything)
 
@@ -384,9 +396,9 @@ def test_a_hostile_number_is_no_command(vault: Path, shell: str) -> None:
 
 def check_media(vault: Path) -> tuple[int, list[str]]:
     """Needs the records.json that check() left."""
-    (vault / "check-media.sh").write_text(script("check-media.sh"), encoding="utf-8")
+    (vault.parent / "check-media.sh").write_text(script("check-media.sh"), encoding="utf-8")
     result = subprocess.run(
-        ["sh", "check-media.sh", RECORDING, f"recordings/{RECORDING}"],
+        ["sh", "../check-media.sh", RECORDING, f"recordings/{RECORDING}", "../records.json"],
         cwd=vault, capture_output=True, text=True, check=False,
     )  # fmt: skip
     return result.returncode, result.stdout.splitlines()
@@ -407,7 +419,9 @@ def write_records(vault: Path) -> None:
     """The records.json of a journal that is known to be sound, without the seconds that checking it takes."""
     counts = (8, 2, 3)
     chunks = [(vault / "journal" / journal_name(n + 1)).read_bytes().splitlines()[:c] for n, c in enumerate(counts)]
-    (vault / "records.json").write_bytes(b"".join(line.split(b"\t")[0] + b"\n" for chunk in chunks for line in chunk))
+    (vault.parent / "records.json").write_bytes(
+        b"".join(line.split(b"\t")[0] + b"\n" for chunk in chunks for line in chunk)
+    )
 
 
 @pytest.mark.parametrize("name", MEDIA)
@@ -436,7 +450,9 @@ def test_a_media_file_that_no_record_names_is_found(vault: Path) -> None:
 
 def test_one_record_by_hand(vault: Path) -> None:
     (block,) = re.findall(r"^```sh\n(sed -n 5p .*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    before = names_in(vault)
     result = subprocess.run(["sh", "-e", "-c", block], cwd=vault, capture_output=True, text=True, check=False)
+    assert names_in(vault) == before
     assert result.returncode == 0, result.stderr
     assert "Verification successful" in result.stderr
     assert '"seq": 5' in result.stdout
@@ -449,5 +465,5 @@ def test_the_camera_by_hand(vault: Path) -> None:
     command = ["sh", "-e", "-c", block]
     result = subprocess.run(command, cwd=vault, capture_output=True, text=True, check=False)
     assert "device/chain.pem: OK" in result.stdout
-    (vault / "root.pem").write_bytes(pem([identity("other").root]))
+    (vault.parent / "root.pem").write_bytes(pem([identity("other").root]))
     assert subprocess.run(command, cwd=vault, capture_output=True, check=False).returncode != 0

@@ -22,18 +22,21 @@ OLD = NOW.replace(microsecond=0)
 
 @pytest.fixture
 def vault(tmp_path: Path) -> VaultBuilder:
-    return VaultBuilder(tmp_path, clock=SimulatedClock(utc_ns=int(OLD.timestamp()) * NS_PER_S))
+    return VaultBuilder(tmp_path / "vault", clock=SimulatedClock(utc_ns=int(OLD.timestamp()) * NS_PER_S))
 
 
 def check(vault: VaultBuilder, authority: TimeAuthority | None = None) -> tuple[int, list[str]]:
-    """Runs on the records.json that check-journal.sh leaves, made here without its seconds of checking."""
-    (vault.root / "check-time.sh").write_text(script("check-time.sh"), encoding="utf-8")
+    """Runs on the records.json that check-journal.sh leaves, made here without its seconds of checking.
+
+    As the page says, from inside the folder of evidence, with everything else beside it.
+    """
+    beside = vault.root.parent
+    (beside / "check-time.sh").write_text(script("check-time.sh"), encoding="utf-8")
     lines = lines_of(vault.layout.journal / "000001.journal")
-    (vault.root / "records.json").write_bytes(b"".join(line.partition(b"\t")[0] + b"\n" for line in lines))
-    (vault.root / "tsa.pem").write_bytes((authority or time_authority()).root_pem.read_bytes())
-    done = subprocess.run(
-        ["sh", "check-time.sh", "tsa.pem"], cwd=vault.root, capture_output=True, text=True, check=False
-    )
+    (beside / "records.json").write_bytes(b"".join(line.partition(b"\t")[0] + b"\n" for line in lines))
+    (beside / "tsa.pem").write_bytes((authority or time_authority()).root_pem.read_bytes())
+    command = ["sh", "../check-time.sh", "../tsa.pem", "../records.json"]
+    done = subprocess.run(command, cwd=vault.root, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout.splitlines()
 
 

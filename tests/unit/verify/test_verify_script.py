@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from agent.trust.certificates import make_device_certificate, pem
 from agent.trust.records import CmsRecordSigner
 from agent.trust.software import SoftwareSigner
+from agent.vault.record import parse_line
 from agent.verify.finding import Code
 from agent.verify.kit_files import verify_script
 from tests.support.identity import BENCH_IDENTITY, make_identity
@@ -36,7 +38,7 @@ FINDING = re.compile(r"^(fail|warn|note) ([A-Z_]+)  (.+)$", re.MULTILINE)
 # What takes a reader of MP4 or H.264, a key, or the project's own copy of the script, to see.
 ONLY_PYTHON = {
     Code.FRAGMENT_DISAGREES, Code.PACKAGE_KIT, Code.TIME_STEP, Code.RECORDING_JSON_DIFFERS, Code.IDENTITY,
-    Code.PLAIN_HASH, Code.SEALED, Code.VIDEO_SIGNED, Code.VIDEO_GOP, Code.VIDEO_KEY, Code.VIDEO_UNSIGNED,
+    Code.SUPPORT_DIFFERS, Code.PLAIN_HASH, Code.SEALED, Code.VIDEO_SIGNED, Code.VIDEO_GOP, Code.VIDEO_KEY, Code.VIDEO_UNSIGNED,
 }  # fmt: skip
 
 
@@ -155,7 +157,8 @@ def test_the_script_in_the_package_is_the_one_that_the_project_ships(made: dict[
 
 def test_codes_and_aspects_are_those_of_the_verifier() -> None:
     text = verify_script().decode("ascii")
-    used = set(re.findall(r"\b(?:fail|warn|note) ([A-Z_]{3,})\b", text)) | {"INIT_HASH", "SEGMENT_HASH", "SEGMENT_SIZE"}
+    said = r"\b(?:fail|warn|note|occurs|fail_of \S+|found \S+) ([A-Z_]{3,})\b"
+    used = set(re.findall(said, text)) | {"INIT_HASH", "SEGMENT_HASH", "SEGMENT_SIZE"}
     assert used <= {code.value for code in Code}
     assert {code.value for code in Code} - used <= {code.value for code in ONLY_PYTHON} | {
         # of vaults only
@@ -383,6 +386,7 @@ CASES: dict[str, tuple[Harm, Code]] = {
         Code.TIME_OUTSIDE_CERTIFICATE,
     ),
     "key holder: in the middle of a run": (forged("journal-open", reason="rotated"), Code.JOURNAL_FILE_MISSING),
+    "another camera's name": (claims("Device: CAM-TEST", "Device: CAM-0009"), Code.PACKAGE_DEVICE),
     "another recording's id": (claims("Recording: 0", "Recording: 1"), Code.PACKAGE_INCOMPLETE),
     "another version": (claims("Package: 1", "Package: 2"), Code.PACKAGE_VERSION),
     "no PACKAGE.txt": (lambda p: (p / "PACKAGE.txt").unlink(), Code.PACKAGE_INCOMPLETE),
@@ -546,7 +550,149 @@ def test_wrong_use_is_said_and_is_no_verdict(package: Path, arguments: list[str]
 
 
 def test_a_long_list_of_findings_is_cut_off(package: Path) -> None:
-    edit_lines(journal(package), lambda lines: [line.replace(b'"utc":"2026', b'"utc":"2027') for line in lines] * 2)
+    edit_lines(journal(package), lambda lines: [line.replace(b'"utc":"2026', b'"utc":"x026') for line in lines] * 2)
     said = run(package)
-    assert said.text.count("fail SIGNATURE_BAD") == 11
+    assert said.text.count("fail JOURNAL_LINE_BAD") == 1
+    for number in range(20):
+        (package / f"00{number:02}00.m4s").write_bytes(b"x")
+    said = run(package)
+    assert said.text.count("fail FILE_UNKNOWN") == 11
     assert "There are more of this kind, which are not listed." in said.text
+
+
+def line_of(said: Said, code: str) -> str:
+    (sentence,) = [sentence for _, found, sentence in FINDING.findall(said.text) if found == code]
+    return str(sentence)
+
+
+def test_records_that_are_wrong_side_by_side_are_said_in_one_line(package: Path) -> None:
+    def edit(lines: list[bytes]) -> list[bytes]:
+        return [
+            line.replace(b'"boottime_ns":', b'"boottime_ns":1') if number in (4, 5, 6, 9) else line
+            for number, line in enumerate(lines, 1)
+        ]
+
+    edit_lines(journal(package), edit)
+    renew_sums(package)
+    said = run(package)
+    kinds = [parse_line(line).type for line in journal(package).read_bytes().splitlines()]
+    bad = [sentence for _, code, sentence in FINDING.findall(said.text) if code == "SIGNATURE_BAD"]
+    assert bad == [
+        f"The signatures of records 4 to 6 ({kinds[3]} to {kinds[5]}, 000001.journal from line 4 on) do not fit them: "
+        "they were changed, or another key signed them.",
+        f"The signature of record 9 ({kinds[8]}, 000001.journal line 9) does not fit it: it was changed, or another key "
+        "signed it.",
+    ]
+    broken = [sentence for _, code, sentence in FINDING.findall(said.text) if code == "JOURNAL_CHAIN_BROKEN"]
+    assert broken[0].startswith(f"Records 5 to 7 ({kinds[4]} to {kinds[6]}, ")
+    assert broken[1].startswith(f"Record 10 ({kinds[9]}, 000001.journal line 10) does not hold the hash")
+    assert len(broken) == 2
+    assert said.verdicts()["integrity"] == "fails"
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda p: flip(p / "README.txt", 10),
+        lambda p: flip(p / "support.txt", 10),
+        lambda p: (p / "recording.json").write_bytes(b"{}"),
+        lambda p: (p / "records.json").write_text("a file too many"),
+        lambda p: (p / "[a name").write_text(""),
+        lambda p: [(p / f"note-{number}").write_text("") for number in range(20)],
+        claims("Device: CAM-TEST", "Device: CAM-0009"),
+    ],
+)
+def test_what_is_no_evidence_fails_but_leaves_integrity_limited(package: Path, harm: Harm) -> None:
+    harm(package)
+    said = run(package)
+    assert said.status == 1
+    assert said.verdicts() == {"integrity": "limited", "origin": "holds", "time": "open", "completeness": "holds"}
+    assert (
+        "INTEGRITY     limited  The video and the log are what the camera signed; the package around them was changed: "
+        in said.text
+    )
+    flip(package / "000002.m4s", 900)
+    said = run(package)
+    assert said.verdicts()["integrity"] == "fails"
+    assert "INTEGRITY     fails    000002.m4s was changed between bytes" in said.text
+
+
+def test_the_twentieth_wrong_file_counts_though_it_is_not_listed(package: Path) -> None:
+    for number in range(20):
+        (package / f"a{number:02}").write_text("")
+    (package / "SHA256SUMS").write_text(re.sub(r".*  init\.mp4\n", "", (package / "SHA256SUMS").read_text()))
+    said = run(package)
+    assert "init.mp4 is in the package" not in said.text
+    assert said.verdicts()["integrity"] == "fails"
+
+
+@pytest.mark.parametrize("name", ["000001.journal", "device/chain.pem", "init.mp4", "000001.m4s"])
+def test_the_sum_of_evidence_is_no_label(package: Path, name: str) -> None:
+    sums = package / "SHA256SUMS"
+    sums.write_text(re.sub(rf"[0-9a-f]{{8}}(.*{re.escape(name)}\n)", r"00000000\1", sums.read_text()))
+    assert run(package).verdicts()["integrity"] == "fails"
+
+
+def test_without_a_journal_nothing_is_said_of_records_that_are_not_there(package: Path) -> None:
+    journal(package).unlink()
+    renew_sums(package)
+    said = run(package)
+    assert said.codes("fail") == {"JOURNAL_MISSING", "PACKAGE_INCOMPLETE"}
+    assert "records ?" not in said.text
+    assert "0 frames" not in said.text
+    assert "Log           none that can be read" in said.text
+
+
+def test_what_is_missing_is_said_as_a_time_of_the_recording(package: Path) -> None:
+    segment = package / "000001.m4s"
+    first_bytes = next(
+        int(record.fields["bytes"])
+        for record in map(parse_line, journal(package).read_bytes().splitlines())
+        if record.type == "checkpoint"
+    )
+    os.truncate(segment, first_bytes + 1)
+    assert "its record says" in line_of(run(package), "SEGMENT_SIZE")
+    assert line_of(run(package), "SEGMENT_SIZE").endswith(": it lacks 1.000 to 2.000 s of the recording.")
+    segment.unlink()
+    assert line_of(run(package), "SEGMENT_MISSING").endswith(" were signed, 0.000 to 2.000 s of the recording.")
+
+
+def test_frames_that_are_missing_have_a_place(package: Path) -> None:
+    def edit(documents: list[dict[str, object]]) -> list[dict[str, object]]:
+        checkpoint, segment = first(documents, "checkpoint", 1), first(documents, "segment")
+        checkpoint["frames"], segment["frames"] = 9, 19
+        close = first(documents, "recording-close")
+        close["frames"], close["missed_frames"] = 29, 1
+        return documents
+
+    forge(journal(package), edit, BENCH_IDENTITY.record_signer)
+    renew_sums(package)
+    said = run(package)
+    assert line_of(said, "FRAMES_MISSED").startswith(
+        "1 frame is missing in its picture, in the fragments at 1.000 to 2.000 s: "
+    )
+
+
+@pytest.mark.parametrize(
+    ("root", "words"),
+    [(lambda: make_identity().root, "none of the certificates here issued it"), (None, "it leads to another root")],
+)
+def test_why_a_certificate_does_not_lead_to_the_root_is_said_in_words(
+    package: Path, root: Callable[[], x509.Certificate] | None, words: str
+) -> None:
+    if root is None:
+        self_made_chain(package)
+        renew_sums(package)
+    else:
+        (package.parents[2] / "root.pem").write_bytes(pem([root()]))
+    sentence = line_of(run(package), "CERT_CHAIN")
+    assert re.search(r"under which records 1 to \d+ stand, does not lead to the root certificate", sentence)
+    assert "lookup" not in sentence
+    assert words in sentence or "issued" in sentence
+
+
+def test_what_the_script_does_not_make_anew_is_said(package: Path) -> None:
+    last = run(package).text.splitlines()[-2]
+    assert (
+        last == "note  recording.json, support.* and the pages are no evidence and were compared with SHA256SUMS only."
+    )

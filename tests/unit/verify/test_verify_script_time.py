@@ -82,9 +82,14 @@ def test_a_recording_between_two_timestamps_is_bounded_in_every_shell(vault: Vau
     assert report.recordings[0].time is not None
     existed_by = utc_json(report.recordings[0].time.existed_by_ns)
     assert (
-        f"TIME          holds    Timestamps prove that it was written not before {START:%Y-%m-%dT%H:%M:%S}" in said.text
+        f"TIME          holds    Timestamps prove that its records were written not before {START:%Y-%m-%dT%H:%M:%S}"
+        in said.text
     )
-    assert f" and it existed by {existed_by}." in said.text
+    assert re.search(
+        rf" and existed by {existed_by}; its first \d+\.\d s were captured before the button was pressed \(pre-event\), "
+        r"by the camera's own account\.",
+        said.text,
+    )
     assert utc_ns(desk_time) <= (report.recordings[0].time.existed_by_ns or 0) < utc_ns(desk_time) + 2 * NS_PER_S
 
     unchecked, _ = both(package, shell=shell, given=False)
