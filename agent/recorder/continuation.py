@@ -14,6 +14,8 @@ from agent.vault.record import Record
 
 CAMERA_HUNG = "camera-hung"
 CAMERA_LOST = "camera-lost"
+TELLING = frozenset({"shutdown", "trigger", "trigger-dropped", "stop"})
+"""Types of records that say whether a recording goes on; others are passed over."""
 
 
 def is_moments_ago(record: Record, clock: Clock, within_s: int) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 from agent.clock import Clock
 from agent.errors import JournalError, StorageError
 from agent.media.mp4 import TrackFragment, whole_fragments
-from agent.recorder.continuation import is_moments_ago, to_go_on
+from agent.recorder.continuation import TELLING, is_moments_ago, to_go_on
 from agent.recorder.settled import RECORD_TYPE as SETTLED
 from agent.recorder.settled import read_settled, settled_record
 from agent.vault.filesystem import Filesystem
@@ -138,13 +138,15 @@ def _ran_moments_ago(journal: Journal, records: list[Record], clock: Clock, with
 
 
 def _newest_first(end: JournalEnd, journal: Journal) -> Iterator[Record]:
-    """The records of the runs before this start."""
+    """The newest record of the runs before this start, then those before it that may say what is to go on."""
     before = journal.last_record
+    if before is None:
+        return
+    yield before
     for file in end:
         for index in reversed(range(len(file))):
-            record = file.record(index)
-            if before is not None and record.seq <= before.seq:  # this start's own may be on flash already
-                yield record
+            if file.types[index] in TELLING and (record := file.record(index)).seq < before.seq:
+                yield record  # this start's own may be on flash already
 
 
 def _check_usable(records: list[Record]) -> None:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 SEGMENT_NAME = re.compile(r"[0-9]{6}\.m4s(\.age)?")
 JOURNAL_NAME = re.compile(r"[0-9]{6}\.journal")
+KEPT_CHAIN_NAME = re.compile(r"chain-[0-9a-f]{64}\.pem")
+STUB_NAME = re.compile(r"\..+\.part")
+"""What an interrupted copy of a package leaves."""
 LEFTOVER_NAME = re.compile(r".+\.part[0-9]+")
 RECORDING_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 

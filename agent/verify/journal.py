@@ -17,7 +17,7 @@ from typing import BinaryIO
 from agent.errors import JournalError
 from agent.vault.layout import journal_name
 from agent.vault.record import MAX_LINE_BYTES, ZERO_HASH, Record, parse_line
-from agent.verify.evidence_file import JOURNAL_NAME, LEFTOVER_NAME, is_plain_folder, names_in, open_plain
+from agent.verify.evidence_file import JOURNAL_NAME, LEFTOVER_NAME, STUB_NAME, is_plain_folder, names_in, open_plain
 from agent.verify.fields import FieldError, Fields
 from agent.verify.finding import Code, Findings
 from agent.verify.journal_order import JournalOrder
@@ -125,7 +125,7 @@ class JournalReader:
                     f"journal/{name}",
                     f"{name} is left over from an interrupted write and is no part of the journal.",
                 )
-            else:
+            elif not (self._extract and STUB_NAME.fullmatch(name)):  # which is noted where all names are looked at
                 self._findings.warn(
                     Code.FILE_UNKNOWN, f"journal/{name}", f"{name} is not a journal file; nothing in it was looked at."
                 )

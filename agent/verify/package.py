@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.vault.layout import CHAIN_NAME, INIT_NAME
 from agent.verify.evidence import PACKAGE_FILES, PACKAGE_NAME, SCRIPT_NAME, SUMS_NAME, Evidence, device_name
-from agent.verify.evidence_file import JOURNAL_NAME, SEGMENT_NAME, open_plain, read_plain
+from agent.verify.evidence_file import JOURNAL_NAME, SEGMENT_NAME, STUB_NAME, open_plain, read_plain
 from agent.verify.finding import Code, Findings
 from agent.verify.kit_files import verify_script
 from agent.verify.media_job import FileSum
@@ -20,7 +20,6 @@ from agent.verify.segments import CHUNK_BYTES
 MAX_SUMS_BYTES = 16 << 20
 MAX_SCRIPT_BYTES = 1 << 20
 _SUM_LINE = re.compile(rb"([0-9a-f]{64})  ([A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)?)\n")
-_STUB = re.compile(r"\..+\.part")
 _KNOWN_NAMES = {"journal": JOURNAL_NAME, "device": re.compile(r"chain(-[0-9a-f]{64})?\.pem|root\.pem")}
 
 
@@ -79,7 +78,7 @@ def check_sums(evidence: Evidence, media: dict[str, FileSum], named: Collection[
         return
     present = set(_files(evidence.root, findings))
     for name in sorted(present - listed.keys() - {SUMS_NAME}):
-        if _STUB.fullmatch(name.rpartition("/")[2]):
+        if STUB_NAME.fullmatch(name.rpartition("/")[2]):
             findings.note(
                 Code.FILE_UNKNOWN, name, f"{name} is left over from an interrupted copy and is no part of it."
             )
@@ -146,7 +145,7 @@ def _files(root: Path, findings: Findings) -> Iterator[str]:
             folders.clear()
         known = _KNOWN_NAMES.get(str(inner))
         for name in names:
-            if known is not None and not known.fullmatch(name) and not _STUB.fullmatch(name):
+            if known is not None and not known.fullmatch(name) and not STUB_NAME.fullmatch(name):
                 sentence = f"{inner / name} is a file that no package has."
                 findings.fail(Code.FILE_UNKNOWN, str(inner / name), sentence, around=True)
         yield from (str(inner / name) for name in names)

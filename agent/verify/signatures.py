@@ -12,12 +12,12 @@ from cryptography import x509
 from cryptography.utils import CryptographyDeprecationWarning
 
 from agent.errors import CmsError, DeviceKeyError
-from agent.trust.certificates import check_chain, fingerprint_hex, fingerprint_text, parse_chain
+from agent.trust.certificates import check_chain, fingerprint_hex, fingerprint_text, parse_chain, pem
 from agent.trust.cms import verify_detached
 from agent.vault.layout import CHAIN_NAME, ROOT_NAME, kept_chain_name
 from agent.verify.certificate_path import common_name, path_from, public_key
 from agent.verify.certificate_spans import CertificateSpans
-from agent.verify.evidence_file import is_refused_folder, read_plain
+from agent.verify.evidence_file import KEPT_CHAIN_NAME, is_refused_folder, names_in, read_plain
 from agent.verify.fields import FieldError, Fields
 from agent.verify.finding import TO_THE_END, Code, Findings, RecordSaid, Severity
 from agent.verify.journal import RUN_START_REASONS, JournalLine
@@ -25,6 +25,7 @@ from agent.verify.words import counted
 
 MAX_PEM_BYTES = 1 << 20
 MAX_CERTIFICATES = 64
+MAX_KEPT_CHAINS = 63
 MAX_LATE = 1000
 MAX_MEDIA_90K = 1 << 50
 
@@ -46,6 +47,7 @@ class SignatureCheck:
         """device: the folder with chains and root.pem. roots: what the examiner trusts, None when they gave none."""
         self._findings = findings
         self._device = device
+        self._looked_at: set[str] = set()
         self._bundle = self._read(device / CHAIN_NAME, required=True)
         self.root_given = roots is not None
         self._roots = tuple(roots) if roots is not None else self._read(device / ROOT_NAME, required=False)
@@ -171,9 +173,24 @@ class SignatureCheck:
                 )
         for key in self._keys.values():
             self._judge(key, concerns)
+        self._look_at_the_rest()
+
+    def _look_at_the_rest(self) -> None:
+        """Chains that no journal file names rest on nothing, and have to be chains all the same."""
+        names = [name for name in names_in(self._device) if KEPT_CHAIN_NAME.fullmatch(name)]
+        if len(names) > MAX_KEPT_CHAINS:
+            self._findings.fail(
+                Code.CERT_UNKNOWN,
+                "device",
+                f"device/ holds {len(names)} chains, far more than any camera has; not all were looked at.",
+            )
+        for name in names[:MAX_KEPT_CHAINS]:
+            if name not in self._looked_at:
+                self._read(self._device / name, required=False)
 
     def _read(self, path: Path, *, required: bool) -> tuple[x509.Certificate, ...]:
         subject = f"device/{path.name}"
+        self._looked_at.add(path.name)
         if is_refused_folder(self._device):
             return ()  # is a finding of its own, and not one for each file
         try:
@@ -184,6 +201,9 @@ class SignatureCheck:
                 certificates = parse_chain(data, subject)
             if len(certificates) > MAX_CERTIFICATES:
                 raise DeviceKeyError(f"{subject} holds {len(certificates)} certificates, far more than any chain.")
+            if pem(certificates) != data:
+                # Cameras write nothing else, and openssl asks for a passphrase where other things stand in between.
+                raise DeviceKeyError(f"{subject} does not hold certificates in PEM, or something besides.")
         except FileNotFoundError:
             if required:
                 self._findings.fail(Code.CERT_UNKNOWN, subject, f"{subject} is gone, so no signature can be checked.")

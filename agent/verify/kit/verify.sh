@@ -12,7 +12,7 @@
 #
 # The package is taken for hostile: nothing in it is run, names and numbers are looked at before they are used, only
 # plain files are opened, lines are bounded, and nothing is written outside of a temporary folder. It needs a POSIX
-# shell, openssl 1.1.1 or newer, sha256sum, sed, grep, cut, head, tail, tr, sort, uniq, wc, cmp, mktemp, rm, cat.
+# shell, openssl 1.1.1 or newer, sha256sum, sed, grep, cut, fold, head, tail, tr, sort, uniq, wc, cmp, mktemp, rm, mv, cat.
 set -u
 LC_ALL=C; export LC_ALL
 unset CDPATH ENV
@@ -21,8 +21,11 @@ IFS='
 umask 077
 
 MAX_LINE_BYTES=1048576      # of a journal line
+MAX_JOURNAL_BYTES=104857600 # of a journal file: the largest that a camera can be told to write, and its last line
+MAX_PEM_BYTES=1048576       # of a chain
 MAX_ROW_BYTES=131072        # of a record without what is nested in it
 MAX_BRACKETS=10000          # in a record
+MAX_LEVELS=16               # of a record, which is one itself
 MAX_SAME=10                 # findings of one kind that are printed
 MAX_CERTIFICATES=64
 MAX_TOKEN_BYTES=65536       # of a timestamp
@@ -33,7 +36,7 @@ UNSTEADY_PPM=600            # what a sound boot clock drifts, and is slewed, at 
 stop() { echo "verify.sh: $*" >&2; exit 2; }
 [ $# -ge 1 ] && [ $# -le 3 ] ||
     stop "say: sh verify.sh ROOT.pem [PACKAGE-FOLDER [TSA-ROOT.pem]]   (ROOT.pem from the department, TSA-ROOT.pem from the time authority; - for none)"
-for tool in openssl sed grep cut head tail tr sort uniq wc cmp mktemp rm cat; do
+for tool in openssl sed grep cut fold head tail tr sort uniq wc cmp mktemp rm mv cat; do
     command -v "$tool" > /dev/null || stop "the tool $tool is not installed here"
 done
 if command -v sha256sum > /dev/null; then hash() { hashed=$(sha256sum); printf '%s\n' "${hashed%% *}"; }
@@ -43,12 +46,12 @@ else decode() { openssl base64 -d -A; }; fi
 root=$1
 if [ "$root" != - ]; then
     case $root in /*) ;; *) root=$PWD/$root ;; esac
-    openssl x509 -in "$root" -noout 2> /dev/null || stop "there is no root certificate in PEM at $root"
+    openssl x509 -in "$root" -noout -passin pass: < /dev/null 2> /dev/null || stop "there is no root certificate in PEM at $root"
 fi
 tsa=${3:--}
 if [ "$tsa" != - ]; then
     case $tsa in /*) ;; *) tsa=$PWD/$tsa ;; esac
-    openssl x509 -in "$tsa" -noout 2> /dev/null || stop "there is no root certificate of a time authority in PEM at $tsa"
+    openssl x509 -in "$tsa" -noout -passin pass: < /dev/null 2> /dev/null || stop "there is no root certificate of a time authority in PEM at $tsa"
 fi
 package=${2:-.}
 case $package in -*) package=./$package ;; esac
@@ -56,7 +59,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/verify.XXXXXX") || stop "no temporary folder c
 case $work in /*) ;; *) work=$PWD/$work ;; esac
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' HUP INT TERM
-mkdir "$work/said" "$work/sum" "$work/certificate" "$work/runs" "$work/checkpoints" "$work/sealed" "$work/opening" "$work/chain" "$work/authority"
+mkdir "$work/sum" "$work/certificate" "$work/runs" "$work/checkpoints" "$work/sealed" "$work/opening" "$work/chain" "$work/authority"
 cd "$package" 2> /dev/null || stop "there is no folder $package"
 [ -d journal ] || [ -f SHA256SUMS ] || stop "$package is no evidence package (a whole vault is for: bodycam verify)"
 tab=$(printf '\t')
@@ -82,8 +85,8 @@ aspect() {                  # of a code -> $aspect
     esac
 }
 found() {                   # fail|warn|note, code, sentence
-    printf x >> "$work/said/$1-$2"
-    same=$(wc -c < "$work/said/$1-$2"); same=$((same))
+    # Counted in a variable: a process for each of ten thousand findings takes minutes. Both words are this script's own.
+    eval "same=\$((\${said_$1_$2:-0} + 1)) said_$1_$2=\$((\${said_$1_$2:-0} + 1))"
     if [ "$same" -le "$MAX_SAME" ]; then printf '%s %s  %s\n' "$1" "$2" "$3"
     elif [ "$same" -eq $((MAX_SAME + 1)) ]; then printf '%s %s  There are more of this kind, which are not listed.\n' "$1" "$2"; fi
     case $1 in fail) refuted=1 ;; note) return ;; esac
@@ -97,7 +100,12 @@ fail() { found fail "$1" "$2"; }
 warn() { found warn "$1" "$2"; }
 note() { found note "$1" "$2"; }
 fail_of() {                 # FILE, code, sentence: what is wrong with a file of the package that may be no evidence
-    about_file=$(printable "$1" | tr -c 'A-Za-z0-9._/\012-' '?'); fail "$2" "$3"; about_file=-
+    case $1 in
+        *[!A-Za-z0-9._/-]* | ?????????????????????????????????????????????????????????????????????????????????*)
+            about_file=$(printable "$1" | tr -c 'A-Za-z0-9._/\012-' '?') ;;
+        *) about_file=$1 ;;
+    esac
+    fail "$2" "$3"; about_file=-
 }
 printable() { printf %s "$1" | tr -c ' -~' '?' | cut -b 1-80; }
 progress() { if [ -t 2 ]; then printf '\r%s   ' "$1" >&2; fi; }
@@ -113,22 +121,57 @@ span() { seconds "$1"; span=$seconds; seconds "$2"; span="$span to $seconds s"; 
 # {"v":1,"a":"x[1]","b":[{"c":2}]} becomes {<v>:1,<a>:<x_1_>,<b>:~}: < and > stand around strings and nowhere else, so
 # that a field can be found without reading JSON. Escapes, brackets, < and > inside strings become _; no field that is
 # looked at here can hold one.
-cat > "$work/flatten.sed" <<'SED'
+# Every step reads each byte once, however many strings, brackets and levels there are: strings are split off into lines
+# of their own, so that what is done to them is not done to what stands around them.
+cat > "$work/strings.sed" <<'SED'
 y/<>/__/
 s/\\./_/g
 s/"\([^"]*\)"/<\1>/g
-:strings
-s/\(<[^<>]*\)[][{}]\([^<>]*>\)/\1_\2/g
-t strings
-:nested
-s/\[[^][{}]*\]/~/g
-s/\([:,[]\){[^][{}]*}/\1~/g
-t nested
 SED
-integer='-?(0|[1-9][0-9]*)'
+cat > "$work/inside.sed" <<'SED'
+y/~()/!!!/
+$b
+n
+s/[][{}]/_/g
+s/.*/<&>/
+SED
+{
+    # Level by level, as many as a record may have; what is nested deeper keeps its brackets and has no record's form.
+    # What one step makes is marked with a byte that no journal holds, so that it counts as nested in the next step only.
+    printf '%s\n' 's/^{/(/' 's/}$/)/' 's/\[\]/~/g' 's/\([:,[]\){}/\1~/g'
+    level=2
+    while [ "$level" -lt "$MAX_LEVELS" ]; do
+        printf '%s\n' '/[][{}]/!b end' 's/\[[^][{}@]*\]/@/g' 's/\([:,[]\){[^][{}@]*}/\1@/g' 'y/@/~/'
+        level=$((level + 1))
+    done
+    printf '%s\n' ':end' 's/^(/{/' 's/)$/}/'
+} | tr '@' '\001' > "$work/nested.sed"
+flatten() {                 # lines of JSON -> such rows; all bytes must be printable
+    { sed -f "$work/strings.sed" | tr '\012<>' '\001\012\012'; echo; } | sed -f "$work/inside.sed" | tr -d '\012' |
+        tr '\001' '\012' | sed -f "$work/nested.sed"
+}
+# Each key of numbered rows with the row's number behind it.
+cat > "$work/keys.sed" <<'SED'
+/^[0-9]/b
+s/>:<[^<>]*>/>/g
+s/>:[^,<>]*/>/g
+s/^{//
+s/}$//
+s/>,</>\
+</g
+SED
+cat > "$work/numbered.sed" <<'SED'
+/^[0-9]/{
+h
+d
+}
+G
+s/\n/ /
+SED
+integer='(0|-?[1-9][0-9]*)'
 text='<[^<>]*>'
 row_form="^\\{<v>:1,<seq>:[1-9][0-9]*,<prev>:<[0-9a-f]{64}>,<type>:$text,<utc>:$text,<boottime_ns>:$integer,<boot_id>:$text,"
-row_form="$row_form<clock_source>:$text,<clock_uncertainty_ms>:(null|$integer)(,$text:($integer(\\.[0-9]+)?|true|false|null|~|$text))*\\}\$"
+row_form="$row_form<clock_source>:$text,<clock_uncertainty_ms>:(null|$integer)(,$text:($integer|-?(0|[1-9][0-9]*)\\.(0|[0-9]*[1-9])|true|false|null|~|$text))*\\}\$"
 line_form="^{[ -~]*}$tab\\(-\\|[A-Za-z0-9+/]*=\\{0,2\\}\\)\$"
 group='[A-Za-z0-9+/]'
 base64_form="^(-|($group{4})*($group{4}|$group{2}[AEIMQUYcgkosw048]=|$group[AQgw]==))\$"
@@ -168,6 +211,12 @@ utc_stamp() {               # the record's utc -> $stamp and $fraction, in micro
     esac
     date=${string%T*} clock=${string#*T}; fraction=${clock#*.} clock=${clock%.*}
     year=${date%%-*} day=${date##*-} month=${date#*-}; month=${month%-*}
+    case $month-$day-$clock in 00-* | 1[3-9]-* | *-00-* | *-3[2-9]-* | 0[2469]-31-* | 11-31-* | 02-30-* | *-2[4-9]:* | *:6?) return 1 ;; esac
+    [ "$year" != 0000 ] || return 1
+    if [ "$month-$day" = 02-29 ]; then
+        leap=$((1$year - 10000))
+        [ $((leap % 4)) -eq 0 ] && { [ $((leap % 100)) -ne 0 ] || [ $((leap % 400)) -eq 0 ]; } || return 1
+    fi
     minutes=${clock#*:}
     stamp=$year$month$day${clock%%:*}${minutes%:*}${minutes#*:}
     fraction=$((1${fraction%Z} - 1000000))
@@ -222,17 +271,23 @@ fi
 echo "Evidence package of recording ${id:-?}, camera $(printable "${device:-?}")"
 
 : > "$work/present"
+strange_file() { fail_of "$path" FILE_UNKNOWN "$(printable "$path") is a file that no package has."; }
 look() {                    # every name in a folder, "" or "journal/" or "device/"
     for path in "$1"* "$1".[!.]* "$1"..?*; do
         [ -e "$path" ] || [ -L "$path" ] || continue
         case $path in
             journal | device) if folder "$path"; then continue; fi ;;
-            "$1".*.part) note FILE_UNKNOWN "$(printable "$path") is left over from an interrupted copy and is no part of it."; continue ;;
+            "$1".?*.part) if [ ! -d "$path" ]; then note FILE_UNKNOWN "$(printable "$path") is left over from an interrupted copy and is no part of it."; continue; fi ;;
         esac
         case ${path#"$1"} in
             [!A-Za-z0-9]* | *[!A-Za-z0-9._-]*) fail_of "$path" FILE_UNKNOWN "$(printable "$path") is a name that no package has." ;;
-            *) if folder "$path"; then fail_of "$path" FILE_UNKNOWN "$path is a folder that no package has."
-               else printf '%s\n' "$path" >> "$work/present"; fi ;;
+            *) if folder "$path"; then fail_of "$path" FILE_UNKNOWN "$path is a folder that no package has."; continue; fi
+               printf '%s\n' "$path" >> "$work/present" ;;
+        esac
+        case $path in
+            journal/[0-9][0-9][0-9][0-9][0-9][0-9].journal | device/chain.pem | device/root.pem) ;;
+            device/chain-*.pem) kept=${path#device/chain-}; is_hash "${kept%.pem}" || strange_file ;;
+            journal/* | device/*) strange_file ;;
         esac
     done
 }
@@ -263,14 +318,18 @@ else
     cut -c 67- "$work/listed" | sort > "$work/names"
     uniq -d "$work/names" > "$work/twice"
     [ ! -s "$work/twice" ] || fail_of SHA256SUMS PACKAGE_SUM "SHA256SUMS lists $(head -n 1 "$work/twice") twice."
-    sort "$work/present" | uniq > "$work/there"
-    while IFS= read -r name; do
-        [ "$name" = SHA256SUMS ] || grep -q -x -F -e "$name" "$work/names" ||
-            fail_of "$name" FILE_UNKNOWN "$name is in the package but not in SHA256SUMS."
-    done < "$work/there"
-    while read -r wanted name; do
+    # One pass over both lists, sorted into one another: a look-up for each name would take their product.
+    { sed 's/$/ -/' "$work/present"; sed 's/^\(.\{64\}\)  \(.*\)$/\2 \1/' "$work/listed"; echo '~ -'; } | sort | uniq > "$work/both"
+    there= summed=
+    while read -r name wanted; do
+        if [ "$wanted" = - ]; then
+            case $there in "$summed" | SHA256SUMS) ;; *) fail_of "$there" FILE_UNKNOWN "$there is in the package but not in SHA256SUMS." ;; esac
+            there=$name
+            continue
+        fi
+        summed=$name
         case $name in journal/* | device/*) ;; */*) fail_of "$name" PACKAGE_SUM "$name is in SHA256SUMS; no package has such a folder."; continue ;; esac
-        if ! grep -q -x -F -e "$name" "$work/there"; then
+        if [ "$name" != "$there" ]; then
             fail_of "$name" PACKAGE_SUM "$name is in SHA256SUMS but not in the package."
         elif ! plain "$name"; then
             fail_of "$name" PACKAGE_SUM "$name is not a plain file and was not opened."
@@ -280,7 +339,7 @@ else
             [ "$is" = "$wanted" ] || fail_of "$name" PACKAGE_SUM "$name is not the file that SHA256SUMS was made of."
             case $name in */*) ;; *) bytes_of "$name"; echo "$size $is" > "$work/sum/$name" ;; esac
         fi
-    done < "$work/listed"
+    done < "$work/both"
 fi
 # What SHA256SUMS leaves out is hashed too: it is compared with the log all the same.
 for name in init.mp4 [0-9][0-9][0-9][0-9][0-9][0-9].m4s [0-9][0-9][0-9][0-9][0-9][0-9].m4s.age; do
@@ -290,38 +349,53 @@ done
 # --- Certificates ---------------------------------------------------------------------------------------------------
 # Every certificate of every chain in device/ stands ready under its hash; the log says which one signs.
 
-number_of_certificates=0
+# A chain is certificates in PEM, written as openssl writes them, and nothing else: whoever put it there wrote it so, and
+# headers and other things between the lines could make openssl ask for a passphrase.
+pem_form='^(-----(BEGIN|END) CERTIFICATE-----|[A-Za-z0-9+/]{1,64}={0,2})$'
+
+take_chain() {              # FILE: its certificates, to $work/new and into $work/new.pem; or false, when it is said why not
+    rm -rf "$work/new"; mkdir "$work/new"
+    : > "$work/new.pem"
+    bytes_of "$1"
+    if [ "$size" -gt "$MAX_PEM_BYTES" ]; then fail CERT_UNKNOWN "$1 is larger than any chain."; return 1; fi
+    if [ "$(grep -c -e '^-----BEGIN' "$1")" -gt "$MAX_CERTIFICATES" ]; then
+        fail CERT_UNKNOWN "$1 holds far more certificates than any chain."; return 1
+    fi
+    sound=1 inside=
+    if grep -q -v -E -e "$pem_form" "$1"; then sound=; fi
+    while [ -n "$sound" ] && IFS= read -r line; do
+        case $line in -----BEGIN*) : > "$work/one.pem" ;; esac
+        printf '%s\n' "$line" >> "$work/one.pem"
+        case $line in -----END*) ;; *) inside=1; continue ;; esac
+        inside=
+        # The passphrase is empty and stdin is shut, should openssl ever ask.
+        if openssl x509 -in "$work/one.pem" -passin pass: -outform DER -out "$work/one.der" < /dev/null 2> /dev/null; then
+            der=$work/new/$(hash < "$work/one.der")
+            openssl x509 -inform DER -in "$work/one.der" -out "$der" < /dev/null && cat "$der" >> "$work/new.pem"
+        else sound=; fi
+    done < "$1"
+    [ -n "$sound" ] && [ -z "$inside" ] && [ -s "$work/new.pem" ] && cmp -s "$work/new.pem" "$1" || {
+        fail CERT_UNKNOWN "$1 does not hold certificates in PEM, or something besides."; return 1; }
+}
+
+number_of_chains=0
 : > "$work/all.pem"
-for path in device/*.pem; do
-    folder device && plain "$path" && [ "$path" != device/root.pem ] || continue
-    bytes_of "$path"
-    if [ "$size" -gt 1048576 ]; then fail CERT_UNKNOWN "$(printable "$path") is larger than any chain."; continue; fi
-    inside= some=
-    while IFS= read -r line || [ -n "$line" ]; do
-        case $line in
-            '-----BEGIN CERTIFICATE-----') inside=1; : > "$work/one.pem" ;;
-        esac
-        [ -z "$inside" ] || printf '%s\n' "$line" >> "$work/one.pem"
-        case $line in '-----END CERTIFICATE-----') ;; *) continue ;; esac
-        [ -n "$inside" ] || continue
-        inside= some=1
-        number_of_certificates=$((number_of_certificates + 1))
-        if [ "$number_of_certificates" -gt "$MAX_CERTIFICATES" ]; then fail CERT_UNKNOWN "There are far more certificates than any chain has."; break; fi
-        if openssl x509 -in "$work/one.pem" -outform DER -out "$work/one.der" 2> /dev/null; then
-            openssl x509 -inform DER -in "$work/one.der" -out "$work/certificate/$(hash < "$work/one.der")"
-            cat "$work/one.pem" >> "$work/all.pem"
-        else
-            fail CERT_UNKNOWN "$(printable "$path") holds a certificate that cannot be read."
-        fi
-    done < "$path"
-    [ -n "$some" ] || fail CERT_UNKNOWN "$(printable "$path") holds no certificate."
+: > "$work/one.pem"
+for path in device/chain.pem device/chain-*.pem; do
+    folder device && plain "$path" || continue
+    kept=${path#device/chain-}
+    [ "$path" = device/chain.pem ] || is_hash "${kept%.pem}" || continue
+    number_of_chains=$((number_of_chains + 1))
+    if [ "$number_of_chains" -gt "$MAX_CERTIFICATES" ]; then fail CERT_UNKNOWN "There are far more chains in device/ than any camera has."; break; fi
+    take_chain "$path" || continue
+    mv "$work/new/"* "$work/certificate/"
+    cat "$work/new.pem" >> "$work/all.pem"
 done
 
 # --- The log --------------------------------------------------------------------------------------------------------
 
 chain_line() {              # NAME: form of all lines of a journal file, in $work/lines; leaves $work/rows
     [ "$(tr -d '\011\012\040-\176' < "$work/lines" | wc -c)" -eq 0 ] || { bad_line "it holds bytes that are not printable ASCII"; return 1; }
-    [ "$(cut -b "$((MAX_LINE_BYTES + 1))-" "$work/lines" | tr -d '\012' | wc -c)" -eq 0 ] || { bad_line "a line is longer than 1 MiB"; return 1; }
     bad=$(grep -n -v "$line_form" "$work/lines" | head -n 1 | cut -d : -f 1)
     [ -z "$bad" ] || { bad_line "line $bad is not JSON, a TAB and base64"; return 1; }
     bad=$(cut -s -f 2 "$work/lines" | grep -n -v -E "$base64_form" | head -n 1 | cut -d : -f 1)
@@ -329,11 +403,12 @@ chain_line() {              # NAME: form of all lines of a journal file, in $wor
     cut -s -f 1 "$work/lines" > "$work/json-lines"
     [ "$(tr -d -c '][{}\012' < "$work/json-lines" | cut -b "$((MAX_BRACKETS + 1))-" | tr -d '\012' | wc -c)" -eq 0 ] ||
         { bad_line "a record is nested or listed beyond any real one"; return 1; }
-    sed -f "$work/flatten.sed" "$work/json-lines" > "$work/rows"
+    flatten < "$work/json-lines" > "$work/rows"
+    [ "$(cut -b "$((MAX_ROW_BYTES + 1))-" "$work/rows" | tr -d '\012' | wc -c)" -eq 0 ] || { bad_line "a record holds more text than any real one"; return 1; }
     bad=$(grep -n -v -E "$row_form" "$work/rows" | head -n 1 | cut -d : -f 1)
     [ -z "$bad" ] || { bad_line "line $bad is not written as records of version 1 are"; return 1; }
-    [ "$(cut -b "$((MAX_ROW_BYTES + 1))-" "$work/rows" | tr -d '\012' | wc -c)" -eq 0 ] || { bad_line "a record holds more text than any real one"; return 1; }
-    bad=$(grep -n '[,{]\(<[^<>]*>:\).*,\1' "$work/rows" | head -n 1 | cut -d : -f 1)
+    bad=$(sed = "$work/rows" | sed -f "$work/keys.sed" | sed -f "$work/numbered.sed" | sort | uniq -d | head -n 1)
+    bad=${bad##* }
     [ -z "$bad" ] || { bad_line "line $bad has the same key twice"; return 1; }
 }
 # Which records are not counted with such a file nobody knows: it is about any.
@@ -341,7 +416,7 @@ bad_line() { about=-; fail JOURNAL_LINE_BAD "$name is not a journal: $1."; about
 
 open_row() {                # FILE -> $row, its first record, or fails
     [ -f "$work/opening/$1" ] ||
-        head -n 1 "journal/$1" | head -c 8192 | cut -s -f 1 | tr -d '\000' | sed -f "$work/flatten.sed" | grep -E "$row_form" > "$work/opening/$1"
+        head -n 1 "journal/$1" | head -c 8192 | cut -s -f 1 | tr -d -c '\012\040-\176' | flatten | grep -E "$row_form" > "$work/opening/$1"
     IFS= read -r row < "$work/opening/$1" && case $row in *",<type>:<journal-open>,"*) ;; *) false ;; esac
 }
 
@@ -358,6 +433,7 @@ fps_milli=
 journal_file() {            # NAME NEXT
     name=$1 about=$records
     bytes_of "journal/$name"
+    if [ "$size" -gt "$MAX_JOURNAL_BYTES" ]; then bad_line "it is larger than any journal file"; head=; return; fi
     keep=$size
     if [ -n "$2" ]; then
         if ! open_row "$2" || ! string prev_file || ! number prev_file_bytes; then bad_line "the next file, $2, does not say how it ends"; head=; return; fi
@@ -378,6 +454,9 @@ journal_file() {            # NAME NEXT
         elif [ "$torn" -gt 0 ]; then fail TORN_TAIL_MISMATCH "$name ends in $torn bytes behind its chained part, which a package leaves out: somebody put them there."; fi
     fi
     head -c "$keep" "journal/$name" > "$work/lines"
+    # Before anything that holds a line in memory: fold does not, and breaks none that is short enough.
+    [ "$(fold -b -w "$MAX_LINE_BYTES" "$work/lines" | wc -l)" -eq "$(wc -l < "$work/lines")" ] ||
+        { bad_line "a line is longer than 1 MiB"; head=; return; }
     unfinished=
     if [ ! -s "$work/lines" ] || [ -n "$(tail -c 1 "$work/lines" | tr '\000' x)" ]; then
         bad_line "its records do not end with a whole line"; unfinished=1
@@ -775,7 +854,7 @@ for path in journal/*; do
     folder journal && plain "$path" || continue
     case ${path#journal/} in
         [0-9][0-9][0-9][0-9][0-9][0-9].journal) set -- "$@" "${path#journal/}" ;;
-        *) warn FILE_UNKNOWN "$(printable "$path") is not a journal file; nothing in it was looked at." ;;
+        *) ;;               # was said when all names were looked at
     esac
 done
 [ $# -gt 0 ] || fail JOURNAL_MISSING "There is no journal, so nothing vouches for any of these files."
@@ -801,9 +880,10 @@ if openssl verify -help 2>&1 | grep -q no-CAstore; then no_store=-no-CAstore; fi
 trusted=$root
 if [ "$root" = - ]; then
     trusted=
-    if folder device && plain device/root.pem; then
+    if folder device && plain device/root.pem && take_chain device/root.pem; then
         note ROOT_FROM_EVIDENCE "The root certificate was taken from the evidence itself, where anyone could have put it; get the department's own."
-        trusted=device/root.pem
+        trusted=$work/root.pem
+        cat "$work/new.pem" > "$trusted"
     else warn ROOT_ABSENT "There is no root certificate, so nothing says whose camera this is; get the department's."; fi
 fi
 # From which to which record each signed: those under which the recording stands answer for it, the others are noted.
@@ -823,11 +903,32 @@ reign() {                   # SHA-256 of a certificate -> $ranges, and $judge, f
         if [ -z "$first_own" ] || { [ "$from" -le "${covers:-$records}" ] && [ "$to" -ge "$first_own" ]; }; then judge=fail; fi
     done < "$work/reigned"
 }
+unfit() {                   # CERTIFICATE -> $why, in what it is no camera's; or false
+    # The first bytes of a public key's DER say what it is; the point on the curve, whole or compressed, follows on them.
+    case $(openssl x509 -in "$1" -noout -pubkey 2> /dev/null | sed -n 2p) in
+        MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE* | MDkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDIgAC* | MDkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDIgAD*) ;;
+        *) why="it holds no ECDSA P-256 key"; return ;;
+    esac
+    # Everything that names could stand in is left out of the text.
+    case $(openssl x509 -in "$1" -noout -text -certopt "$only_algorithm" 2> /dev/null) in
+        *"Signature Algorithm: ecdsa-with-SHA256" | *"Signature Algorithm: ecdsa-with-SHA384" | *"Signature Algorithm: ecdsa-with-SHA512") ;;
+        *"Signature Algorithm: sha256WithRSAEncryption" | *"Signature Algorithm: sha384WithRSAEncryption") ;;
+        *"Signature Algorithm: sha512WithRSAEncryption" | *"Signature Algorithm: rsassaPss"*) ;;
+        *) why="it is signed with a hash that is not SHA-256, SHA-384 or SHA-512"; return ;;
+    esac
+    case $(extension "$1" basicConstraints) in *CA:FALSE*) ;; *) why="it is a CA's, or does not say that it is not"; return ;; esac
+    case $(extension "$1" keyUsage) in *"Digital Signature"*) ;; *) why="it does not say that it is for signatures (key usage)"; return ;; esac
+    case $(extension "$1" extendedKeyUsage) in *"E-mail Protection"*) ;; *) why="it lacks the extended key usage emailProtection"; return ;; esac
+    return 1
+}
+only_algorithm=no_subject,no_issuer,no_validity,no_pubkey,no_extensions,no_version,no_serial,no_sigdump,no_aux,no_header
+extension() { openssl x509 -in "$1" -noout -ext "$2" 2> /dev/null | sed 1d; }
 in_words() {                # what openssl said of a certificate in $work/why -> $why
     case $(sed -n 's/^error \([0-9]*\) at .*$/\1/p' "$work/why" | head -n 1) in
         2 | 20 | 21) why="none of the certificates here issued it" ;;
         18 | 19) why="it leads to another root" ;;
         7) why="the signature of its issuer does not fit it" ;;
+        66 | 67 | 68) why="a certificate above it has a key or a hash that is too weak" ;;
         24 | 25 | 32 | 79) why="what issued it may not issue certificates" ;;
         26) why="it is not made for signing" ;;
         *) why="openssl does not accept it" ;;
@@ -840,9 +941,11 @@ while IFS= read -r used; do
         found "$judge" CERT_UNKNOWN "Records $ranges name the certificate with SHA-256 $used, which is not in device/; their signatures cannot be checked."
         continue
     fi
-    if [ -n "$trusted" ]; then
+    if unfit "$path"; then
+        found "$judge" CERT_CHAIN "The certificate with SHA-256 $used, under which records $ranges stand, is not fit for a camera: $why."
+    elif [ -n "$trusted" ]; then
         # Whether it had expired is judged against the records' times, not against today.
-        openssl verify -no_check_time -purpose smimesign -no-CApath ${no_store:+"$no_store"} -CAfile "$trusted" -untrusted "$work/all.pem" "$path" > /dev/null 2> "$work/why" || {
+        openssl verify -no_check_time -auth_level 2 -purpose smimesign -no-CApath ${no_store:+"$no_store"} -CAfile "$trusted" -untrusted "$work/all.pem" "$path" > /dev/null 2> "$work/why" || {
             in_words
             found "$judge" CERT_CHAIN "The certificate with SHA-256 $used, under which records $ranges stand, does not lead to the root certificate or is unfit: $why."
         }
