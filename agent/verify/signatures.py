@@ -21,7 +21,7 @@ from agent.verify.evidence_file import KEPT_CHAIN_NAME, is_refused_folder, names
 from agent.verify.fields import FieldError, Fields
 from agent.verify.finding import TO_THE_END, Code, Findings, RecordSaid, Severity
 from agent.verify.journal import RUN_START_REASONS, JournalLine
-from agent.verify.words import counted
+from agent.verify.words import counted, without_signature
 
 MAX_PEM_BYTES = 1 << 20
 MAX_CERTIFICATES = 64
@@ -106,7 +106,7 @@ class SignatureCheck:
             self._findings.fail(
                 Code.SIGNATURE_UNCOVERED,
                 line.place,
-                f"{_without(self._pending, 'before ' + line.place)}, and the chain of hashes that would cover "
+                f"{without_signature(self._pending, 'before ' + line.place)}, and the chain of hashes that would cover "
                 f"{'it' if self._pending == 1 else 'them'} is broken here.",
                 at=self._pending_from,
                 until=line.ordinal - 1,
@@ -262,8 +262,8 @@ class SignatureCheck:
         self._findings.note(
             Code.SIGNATURE_LATE,
             line.place,
-            f"{_without(self._pending, 'before ' + line.place)} of their own, where the camera was started again. "
-            "Its signer failed up to the end of the run before, or somebody who had the card wrote them meanwhile: "
+            f"{without_signature(self._pending, 'before ' + line.place)} of their own, where the camera was started "
+            "again. Its signer failed up to the end of the run before, or somebody who had the card wrote them meanwhile: "
             "the signatures behind them cannot tell.",
             at=start,
         )
@@ -383,12 +383,6 @@ class SignatureCheck:
                 at=first,
                 until=last,
             )
-
-
-def _without(count: int, where: str) -> str:
-    return (
-        f"{count} {'record' if count == 1 else 'records'} {where} {'has' if count == 1 else 'have'} no valid signature"
-    )
 
 
 def _recording_id(line: JournalLine) -> str | None:

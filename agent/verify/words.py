@@ -88,3 +88,8 @@ GLOSSARY: dict[str, str] = {
 def explained(text: str) -> list[tuple[str, str]]:
     """Those of the words that stand in a text, with their meaning."""
     return [(word, meaning) for word, meaning in GLOSSARY.items() if re.search(rf"\b{word}s?\b", text, re.IGNORECASE)]
+
+
+def without_signature(count: int, where: str) -> str:
+    """ "2 records before … have no valid signature"."""
+    return f"{counted(count, 'record')} {where} {'has' if count == 1 else 'have'} no valid signature"
