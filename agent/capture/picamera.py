@@ -33,6 +33,8 @@ from agent.errors import CameraError, CameraLostError
 
 _log = logging.getLogger(__name__)
 
+FIRST_FRAME_MS = 3000
+"""What a sensor may take from start to its first picture; after that `stall_ms` counts."""
 BUFFERS = 8
 # One is with the reader; two are left for the camera to fill, without which it starves.
 _QUEUE = BUFFERS - 3
@@ -185,12 +187,12 @@ class PicameraCamera:
         if self._camera is None:
             raise CameraLostError("The Pi's camera is not open; open it before reading.")
         self._give_back()
+        wait_ms = self._stall_ms if self._last_ns else max(self._stall_ms, FIRST_FRAME_MS)
         try:
-            request = self._requests.get(timeout=self._stall_ms / 1000)
+            request = self._requests.get(timeout=wait_ms / 1000)
         except queue.Empty:
             raise CameraLostError(
-                f"The camera {self._model} gave no picture for {self._stall_ms} ms; "
-                "check its cable, then the system's log."
+                f"The camera {self._model} gave no picture for {wait_ms} ms; check its cable, then the system's log."
             ) from None
         held = self._held = contextlib.ExitStack()
         held.callback(request.release)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import random
 import threading
+from enum import Enum
 
+import numpy as np
 from av.video.reformatter import Colorspace
 
 from agent.capture.camera import CameraFormat, CameraFrame
-from agent.capture.image import wrap_yuv420
+from agent.capture.image import Bytes, wrap_yuv420
 from agent.capture.microphone import AudioChunk
 from agent.capture.pace import DEFAULT_BUFFERS, SlotPacer, TimeBase
 from agent.capture.scene import DEFAULT_MARK_EVERY_S, Scene, Tone
@@ -24,6 +26,16 @@ from agent.media.units import ns_to_samples, samples_to_ns
 _CHUNK_S = 0.02
 # What a sound card keeps for a reader that is late; after that samples are lost and the next chunk's time jumps.
 _MICROPHONE_BUFFER_S = 1
+
+
+class Spoil(Enum):
+    """What can be wrong with pictures that come in time."""
+
+    COVERED = "covered"
+    """Black, with a sensor's noise."""
+    WHITE = "white"
+    SAME = "same"
+    """The first one from then on, again and again."""
 
 
 class SyntheticCamera:
@@ -70,6 +82,8 @@ class SyntheticCamera:
         self._scene: Scene | None = None
         self._unplugged = threading.Event()
         self._frozen = threading.Event()
+        self._spoil: Spoil | None = None
+        self._repeated: Bytes | None = None
         self.delivered = 0
 
     @property
@@ -97,6 +111,10 @@ class SyntheticCamera:
     def thaw(self) -> None:
         """Undo `freeze`."""
         self._frozen.clear()
+
+    def spoil(self, how: Spoil | None) -> None:
+        """From now on frames come with that instead of the scene; None undoes it."""
+        self._spoil, self._repeated = how, None
 
     def open(self) -> CameraFormat:
         if self._unplugged.is_set():
@@ -130,10 +148,24 @@ class SyntheticCamera:
         jitter_ns = self._random.randint(0, self._jitter_ns) if self._jitter_ns else 0
         if jitter_ns:
             self._clock.sleep_until_ns(slot_ns + jitter_ns)
-        image = self._scene.draw(slot, self.delivered)
+        image = self._spoiled(self._scene.draw(slot, self.delivered))
         self.delivered += 1
         frame = wrap_yuv420(image, "yuv420p", self._format.width, self._format.height, colorspace=Colorspace.ITU601)
         return CameraFrame(frame, slot_ns + jitter_ns)
+
+    def _spoiled(self, image: Bytes) -> Bytes:
+        if self._spoil is None:
+            return image
+        if self._spoil is Spoil.SAME:
+            if self._repeated is None:
+                self._repeated = image.copy()
+            return self._repeated.copy()
+        spoiled = np.full_like(image, 235 if self._spoil is Spoil.WHITE else 16)
+        spoiled[self._format.height :] = 128  # no colour
+        if self._spoil is Spoil.COVERED:
+            luma = spoiled[: self._format.height]
+            luma += np.frombuffer(self._random.randbytes(luma.size), np.uint8).reshape(luma.shape) & 7
+        return spoiled
 
     def close(self) -> None:
         self._scene = None

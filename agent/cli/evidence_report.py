@@ -9,16 +9,17 @@ from datetime import datetime
 from rich.console import Console
 from rich.text import Text
 
+from agent.cli.record_runs import RecordRuns
+from agent.cli.report_lines import Lines, printable
 from agent.media.units import VIDEO_TIMESCALE_90K
 from agent.verify.aspect import Aspect, AspectVerdict, Standing
 from agent.verify.conclusion import conclude
 from agent.verify.finding import Code, Finding, Severity
 from agent.verify.folding import causes
 from agent.verify.interval import Interval, utc_text
-from agent.verify.report import RecordingReport, Report, Verdict
+from agent.verify.report import CertificateReport, RecordingReport, Report, Verdict
 from agent.verify.words import counted, explained, listed, media_place
 
-MAX_WIDTH = 120
 MAX_ALIKE = 10
 """Findings of one kind that are listed; `everything` lists all."""
 MIN_TOLD_ONCE = 3
@@ -40,6 +41,7 @@ _STANDINGS = {
 }
 _ROUTINE = frozenset({Code.VIDEO_SIGNED, Code.NOT_DECRYPTED})
 """Notes that differ from recording to recording in a number, and that nobody has to act on."""
+_BASES = {"fitted": "between the two", "extrapolated": "from one timestamp on"}
 _ASPECT_COLUMNS = 23
 """`COMPLETENESS  limited  `."""
 
@@ -57,53 +59,16 @@ def print_words(console: Console, said: str) -> None:
     words = explained(said)
     if not words:
         return
-    lines = _Lines(console)
+    lines = Lines(console)
     lines.line("Words")
     column = max(len(word) for word, _ in words) + 2
     for word, meaning in words:
         lines.wrapped(f"{word:<{column}}", meaning, indent=2)
 
 
-def printable(text: str) -> str:
-    """Names and texts come from strangers: nothing in them moves a terminal's cursor."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-class _Lines:
-    """Prints wrapped lines, without a space at their ends, and keeps what was said."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self.width = max(40, min(console.width, MAX_WIDTH))
-        self.said: list[str] = []
-
-    def line(self, text: str | Text = "") -> None:
-        """One line as it is: rich would wrap it, and fill it up with spaces."""
-        self._console.print(text if isinstance(text, Text) else Text(text), soft_wrap=True)
-
-    def wrapped(self, lead: str, text: str, *, indent: int, style: str = "", hang: int | None = None) -> None:
-        """`lead` in a style, then text; further lines begin below the text, or at column `hang`."""
-        text = printable(text)
-        self.said.append(text)
-        hang = indent + len(lead) if hang is None else hang
-        lines = textwrap.wrap(
-            lead + text,
-            self.width,
-            initial_indent=" " * indent,
-            subsequent_indent=" " * hang,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        for number, line in enumerate(lines):
-            shown = Text(line.rstrip())
-            if number == 0 and style:
-                shown.stylize(style, indent, indent + len(lead.rstrip()))
-            self.line(shown)
-
-
 class _Printer:
     def __init__(self, console: Console, report: Report, *, everything: bool) -> None:
-        self._lines = _Lines(console)
+        self._lines = Lines(console)
         self._report = report
         self._everything = everything
         roots = causes(report.findings)
@@ -112,6 +77,7 @@ class _Printer:
         for finding, root in zip(report.findings, roots, strict=True):
             if root is not None:
                 self._followers_of.setdefault(id(report.findings[root]), []).append(finding)
+        self._runs = RecordRuns(report.findings)
         self._told_once = set() if everything else _told_alike(report)
         self._findings_of: dict[str | None, list[Finding]] = {}
         for finding in report.findings:
@@ -138,15 +104,15 @@ class _Printer:
         self._line(title)
         self._line(f"  {'Folder':<13}{printable(str(report.path))}")  # whole, so that it can be copied
         for certificate in report.certificates:
-            self._field("Signed by", f"certificate {certificate.subject}")
-            self._hash(certificate.fingerprint)
+            self._field("Signed by", f"certificate {certificate.subject}{_ranges(certificate)}")
+            self._lines.hash(certificate.fingerprint)
         if report.records:
             self._field(
                 "Journal",
                 f"records {report.first_seq} to {report.last_seq}, in {counted(report.journal_files, 'file')}; the "
                 "hash of the last:",
             )
-            self._hash(report.head_sha256 or "")
+            self._lines.hash(report.head_sha256 or "")
         self._findings(self._findings_of.get(None, []), ())
         self._alike()
         told_whole: dict[tuple[Standing, ...], int] = {}
@@ -166,13 +132,6 @@ class _Printer:
             self._findings(findings, ())
         self._conclusion()
         return " ".join(self._lines.said)
-
-    def _hash(self, digits: str) -> None:
-        """In two lines: a fingerprint does not fit into 80 columns, and is compared by people."""
-        half = 48 if ":" in digits else 32
-        self._line(f"{'':15}SHA-256 {digits[:half]}")
-        if digits[half:]:
-            self._line(f"{'':23}{digits[half:]}")
 
     def _headline(self, word: str, style: str, recording_id: str) -> None:
         self._line()
@@ -199,8 +158,8 @@ class _Printer:
         length = media_place(recording.duration_ms * VIDEO_TIMESCALE_90K // 1000)
         self._field(
             "Length",
-            f"{length} (minutes:seconds), {counted(recording.frames, 'frame')}, {_size(recording.bytes)}, by the "
-            "journal",
+            f"{length} (minutes:seconds), {counted(recording.frames, 'frame')}, {_size(recording.bytes)}, by "
+            + ("the journal" if recording.log_intact else "what is here of the journal, which is not as it was signed"),
         )
         if recording.start_utc is not None:
             clock = f"its clock: {recording.clock_source}"
@@ -233,8 +192,10 @@ class _Printer:
         reason = verdict.reason
         if verdict.because:
             leading = self._leading(verdict)
-            more = sum(not self._follows(finding) for finding in verdict.because if finding is not leading)
-            reason = leading.sentence + (f" (And {counted(more, 'other finding')}.)" if more else "")
+            told = {id(finding) for finding in self._run(leading)}
+            more = sum(not self._follows(finding) for finding in verdict.because if id(finding) not in told)
+            reason = verdict.lead + self._sentence(leading)
+            reason += f" (And {counted(more, 'other finding')}.)" if more else ""
         narrow = self._lines.width < 60
         self._wrapped(
             lead, reason, indent=2, hang=4 if narrow else 2 + _ASPECT_COLUMNS, style=_STANDINGS[verdict.standing]
@@ -247,6 +208,12 @@ class _Printer:
     def _follows(self, finding: Finding) -> bool:
         return not self._everything and self._cause[id(finding)] is not None
 
+    def _run(self, finding: Finding) -> Sequence[Finding]:
+        return (finding,) if self._everything else self._runs.of(finding)
+
+    def _sentence(self, finding: Finding) -> str:
+        return finding.sentence if self._everything else self._runs.sentence(finding)
+
     # -- findings ---------------------------------------------------------------------------------------------
 
     def _findings(self, findings: Sequence[Finding], aspects: Sequence[AspectVerdict]) -> None:
@@ -255,13 +222,14 @@ class _Printer:
         for severity in Severity:
             by_code: dict[str, list[Finding]] = {}
             for finding in shown:
-                if finding.severity is severity:
+                if finding.severity is severity and self._run(finding)[0] is finding:
                     by_code.setdefault(finding.code, []).append(finding)
             for alike in by_code.values():
                 listed_ones = alike if self._everything else alike[:MAX_ALIKE]
                 for finding in listed_ones:
                     self._finding(finding, quoted.get(id(finding)))
-                    self._followers([finding], "it")
+                    run = self._run(finding)
+                    self._followers(run, "it" if len(run) == 1 else "them")
                 if more := alike[len(listed_ones) :]:
                     self._wrapped(
                         f"{severity.value} {alike[0].code.value}  ",
@@ -273,10 +241,10 @@ class _Printer:
                     self._followers(more, "them")
 
     def _finding(self, finding: Finding, quoted_at: str | None) -> None:
-        text = finding.sentence
+        text = self._sentence(finding)
         if quoted_at is not None:
             text = f"See {quoted_at} above."
-        elif finding.subject.startswith("journal/") and finding.subject not in text:
+        elif len(self._run(finding)) == 1 and finding.subject.startswith("journal/") and finding.subject not in text:
             text += f" ({finding.subject})"
         lead = f"{finding.severity.value} {finding.code.value}  "
         self._wrapped(lead, text, indent=4, hang=9, style=_STYLES[finding.severity])
@@ -350,11 +318,20 @@ def _trusted_time(time: Interval, *, bounds: bool) -> str:
     if time.estimate is not None:
         text += (
             f" From them and the camera's boot clock it began at about {utc_text(time.estimate.start_utc_ns)}, give or "
-            f"take {time.estimate.uncertainty_ms / 1000:.1f} s: an estimate ({time.estimate.basis}), no proof."
+            f"take {time.estimate.uncertainty_ms / 1000:.1f} s: an estimate {_BASES[time.estimate.basis]}, no proof."
         )
     if time.clock_uncertainty_ms is not None:
         text += f" The camera held its own clock for good to {time.clock_uncertainty_ms} ms."
     return text
+
+
+def _ranges(certificate: CertificateReport) -> str:
+    """Which records stand under it, behind its name."""
+    ranges = [f"{first} to {last}" for first, last in certificate.records[:MAX_ALIKE]]
+    more = len(certificate.records) - len(ranges)
+    if more:
+        ranges.append(f"{more} more ranges")
+    return f", records {listed(ranges)}" if ranges else ""
 
 
 def _size(count: int) -> str:

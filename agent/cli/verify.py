@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from agent.cli.evidence_report import print_report, print_words, printable
+from agent.cli.evidence_report import print_report, print_words
+from agent.cli.report_lines import printable
 from agent.cli.verify_video import print_video_report
 from agent.encryption.identity import Identities
 from agent.errors import DeviceKeyError, EvidenceNotFound
+from agent.offload.support_again import support_again
 from agent.trust.certificates import load_chain
 from agent.verify.evidence import is_package
 from agent.verify.evidence_file import is_plain_folder
@@ -105,7 +107,9 @@ def _verify_one(
 ) -> Report:
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
-        return verify_path(path, roots=roots, tsa_roots=tsa_roots, identities=identities, video=video)
+        return verify_path(
+            path, roots=roots, tsa_roots=tsa_roots, identities=identities, video=video, support=support_again
+        )
     columns = (TextColumn("Checking"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("")
@@ -115,5 +119,6 @@ def _verify_one(
             tsa_roots=tsa_roots,
             identities=identities,
             video=video,
+            support=support_again,
             progress=lambda done, total: progress.update(task, completed=done, total=max(done, total)),
         )

@@ -24,11 +24,13 @@ from agent.controller.effects import (
 )
 from agent.controller.events import (
     ButtonEdge,
+    CameraHung,
     Event,
     FragmentDurable,
     InputActivated,
     MicrophoneFailed,
     MicrophoneRestored,
+    PictureMeasured,
     RecordingClosed,
     ResumeWanted,
     SoundMissing,
@@ -43,6 +45,7 @@ from agent.controller.events import (
     Tick,
 )
 from agent.controller.gestures import Gesture, GestureKind, GestureState
+from agent.controller.picture import look
 from agent.controller.room import StorageLevel, judge_room
 from agent.controller.signals import Cue, Indication
 from agent.controller.state import ActiveRecording, ControllerState, PendingStart, indication, is_full
@@ -56,8 +59,20 @@ STOP_TIMEOUT_NS = 20 * NS_PER_S
 PRESS_KEPT_S = 120
 """How long a press waits for a camera that is not there."""
 
-HUNG_FACTOR = 5
-"""A camera silent for this many times stall_ms, without its session having ended, hangs where no error can reach."""
+STOOD_STILL_NS = NS_PER_S
+"""Ticks come ten times a second. After a longer pause it was not the camera that was silent: the device was suspended,
+through which the boot clock runs on, or code had to be read from a card that stalled. It is waited for from then on."""
+
+CAMERA_HUNG = "camera-hung"
+"""Why a recording was stopped, and the process ended."""
+
+HUNG_FACTOR = 4
+"""A camera silent for this many times stall_ms, without its session having ended, hangs where no error can reach.
+
+Errors that do reach it come sooner: OpenCV's wait for a picture ends after stall_ms rounded up to whole seconds. With
+the next start it makes about ten seconds without pictures; much less, and a card that stalls while code has to be read
+from it would pass for a hang.
+"""
 
 
 class _Step:
@@ -111,6 +126,10 @@ class _Step:
             case SoundMissing(from_ns, to_ns):
                 span = {"from_boottime_ns": from_ns, "to_boottime_ns": to_ns}
                 self.effects.append(JournalRecord("sound-missing", span))
+            case PictureMeasured():
+                self._looked(event)
+            case CameraHung(message):
+                self._camera_hung(message)
             case ResumeWanted(linked_from):
                 self._start(self.now_ns, "resume", (), linked_from)
             case TerminationAsked():
@@ -290,12 +309,37 @@ class _Step:
         if self.state.camera_fault is None:
             fields = {"component": "camera", "message": message, "last_frame_boottime_ns": last_frame_ns}
             self.effects.append(JournalRecord("fault", fields))
-        self._update(streaming=False, frames_fresh=False, camera_fault=message)
+        self._update(
+            streaming=False, frames_fresh=False, camera_fault=message, picture=self.state.picture.interrupted()
+        )
+
+    def _looked(self, seen: PictureMeasured) -> None:
+        before, now = self.state.picture.fault, look(seen, self.state.picture)
+        self._update(picture=now)
+        if now.fault is before:
+            return
+        figures = {
+            "mean_luma": round(seen.mean, 1),
+            "detail_luma": round(seen.detail, 2),
+            "noise_luma": round(seen.noise, 2),
+            "white_share": round(seen.white, 3),
+        }
+        if before is not None:
+            over = {"component": before.component, "kind": before.value, "message": before.over}
+            self.effects.append(JournalRecord("fault-cleared", over | figures))
+        if now.fault is not None:
+            fault = {"component": now.fault.component, "kind": now.fault.value, "message": now.fault.message}
+            self.effects.append(JournalRecord("fault", fault | figures))
+            self.effects.append(Play(Cue.FAULT))
 
     def _note_frames(self, newest_frame_ns: int | None) -> None:
+        ticked_ns = self.state.ticked_ns
+        if ticked_ns is not None and self.now_ns - ticked_ns > STOOD_STILL_NS:
+            self._update(awake_ns=self.now_ns)
+        self._update(ticked_ns=self.now_ns)
         if not self.state.streaming or newest_frame_ns is None:
             return
-        silent_ns = self.now_ns - newest_frame_ns
+        silent_ns = self.now_ns - max(newest_frame_ns, self.state.awake_ns)
         stall_ns = self.settings.camera.stall_ms * NS_PER_MS
         fresh = silent_ns <= stall_ns
         if fresh != self.state.frames_fresh:
@@ -304,12 +348,20 @@ class _Step:
             self.effects.append(JournalRecord(type_, {"component": "camera", "message": message}))
             self._update(frames_fresh=fresh)
         if silent_ns > HUNG_FACTOR * stall_ns:
-            # Blocked in the kernel: no timeout reaches it. Seal what there is; a new process is the only cure.
-            self._stop_all("camera-hung", clean=False)
-            if not self.state.stream_given_up:
-                # Also when the end was asked for before: what is being finished waits for a frame behind its stop.
-                self._update(stream_given_up=True)
-                self.effects.append(EndStream())
+            self._give_camera_up()
+
+    def _camera_hung(self, message: str) -> None:
+        if self.state.stopping is None:
+            self.effects.append(JournalRecord("fault", {"component": "camera", "message": message}))
+        self._give_camera_up()
+
+    def _give_camera_up(self) -> None:
+        """Blocked in the kernel: no timeout reaches it. Seal what there is; a new process is the only cure."""
+        self._stop_all(CAMERA_HUNG, clean=False)
+        if not self.state.stream_given_up:
+            # Also when the end was asked for before: what is being finished waits for a frame behind its stop.
+            self._update(stream_given_up=True)
+            self.effects.append(EndStream())
 
     def _remind(self) -> None:
         active = self.state.active

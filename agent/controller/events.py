@@ -114,6 +114,24 @@ class SoundMissing:
 
 
 @dataclass(frozen=True, slots=True)
+class PictureMeasured:
+    """One look at the picture: `agent.capture.thumbnail.Figures`, which see."""
+
+    mean: float
+    detail: float
+    noise: float
+    white: float
+    still: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class CameraHung:
+    """A call of camera or encoder has not come back, and no error can reach it. Only a new process helps."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class ResumeWanted:
     """Start-up recovered a recording that was running moments ago; a linked one is to go on."""
 
@@ -141,6 +159,8 @@ Event = (
     | StreamUnsigned
     | StreamSigned
     | SoundMissing
+    | PictureMeasured
+    | CameraHung
     | ResumeWanted
     | TerminationAsked
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from agent.clock import NS_PER_MS
 from agent.controller.gestures import GestureState
+from agent.controller.picture import PictureState
 from agent.controller.room import Room, StorageLevel
 from agent.controller.signals import Indication
 from agent.settings.schema import Settings
@@ -36,6 +37,7 @@ class ControllerState:
     """Everything, in one value. `shown` is what the lights show; it changes only with a Show effect.
 
     stream_given_up: the camera hangs, and recordings have been told to make do with what the ring holds.
+    ticked_ns: when the last tick came. awake_ns: when this process last went on after it had stood still.
     """
 
     gesture: GestureState = field(default_factory=GestureState)
@@ -46,6 +48,9 @@ class ControllerState:
     room: Room | None = None
     camera_fault: str | None = None
     stream_given_up: bool = False
+    ticked_ns: int | None = None
+    awake_ns: int = 0
+    picture: PictureState = field(default_factory=PictureState)
     active: ActiveRecording | None = None
     pending: PendingStart | None = None
     finishing: frozenset[int] = frozenset()

@@ -44,11 +44,12 @@ from agent.controller.events import (
     Tick,
 )
 from agent.controller.signals import Cue, Indication
-from agent.controller.state import ControllerState, is_full
+from agent.controller.state import ControllerState
 from agent.daemon.clock_watch import ClockWatch
 from agent.daemon.identifiers import uuid7
 from agent.daemon.logs import log
 from agent.daemon.signing_watch import STREAM_SIGNER, SigningWatch
+from agent.daemon.status import faults_of, of_state, of_stream
 from agent.recorder.plan import RecordingPlan, Stream
 from agent.recorder.recorder import Recorder
 from agent.recorder.recovery import Recovered
@@ -369,30 +370,12 @@ class Daemon:
 
     def status(self) -> dict[str, Any]:
         """A snapshot for `bodycam status`; read on another thread, so each value is read once."""
-        state, stream = self._state, self._stream
-        active, room = state.active, state.room
         faults = dict(self._faults)
         if (unsigned := self.stream_signing.fault) is not None:
             faults[STREAM_SIGNER] = unsigned
-        if state.camera_fault is not None:
-            faults["camera"] = state.camera_fault
-        if state.storage_fault is not None:
-            faults["storage"] = state.storage_fault
-        elif is_full(state):
-            faults["storage"] = "There is no room for a recording; offload this camera to make room."
         return {
-            "shows": None if state.shown is None else state.shown.value,
-            "recording": None if active is None else self._ids.get(active.number),
-            "durable_fragments": None if active is None else self._durable_fragments.get(active.number, 0),
-            "finishing": [self._ids.get(number) for number in sorted(state.finishing)],
             "pre_event_configured_s": self._settings.buffer.pre_event_s,
-            "buffered_s": None if stream is None else round(stream.ring.buffered_ns / NS_PER_S, 3),
-            "buffer_bytes": None if stream is None else stream.ring.payload_bytes,
-            "dropped_frames": None if stream is None else stream.ring.dropped_frames,
-            "missed_frames": None if stream is None else stream.ring.missed_frames,
-            "camera": None if stream is None else stream.camera_name,
-            "encoder": None if stream is None else stream.encoder_name,
-            "storage_level": None if room is None else room.level.value,
-            "minutes_left": None if room is None else room.minutes_left,
-            "faults": faults,
+            **of_state(self._state, self._ids, self._durable_fragments),
+            **of_stream(self._stream),
+            "faults": faults | faults_of(self._state),
         }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from agent.clock import NS_PER_S, Clock
@@ -92,6 +92,13 @@ class HealthBoard:
         """Nothing is expected of the part."""
         with self._lock:
             self._reports.pop(part, None)
+
+    def excuse(self, from_ns: int, to_ns: int) -> None:
+        """Nothing ran between these boot times, so nobody is late for it."""
+        with self._lock:
+            for part, report in self._reports.items():
+                since_ns = min(report.since_ns + to_ns - from_ns, to_ns)
+                self._reports[part] = replace(report, since_ns=max(since_ns, report.since_ns))
 
     def reports(self) -> dict[Part, Report]:
         """What each part said last."""

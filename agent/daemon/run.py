@@ -12,7 +12,8 @@ from typing import Any
 from agent.capture.factory import open_camera, open_microphone
 from agent.clock import Clock, SystemClock
 from agent.control.server import ControlServer
-from agent.controller.events import ButtonEdge, InputActivated, TerminationAsked
+from agent.controller.controller import CAMERA_HUNG
+from agent.controller.events import ButtonEdge, CameraHung, InputActivated, TerminationAsked
 from agent.daemon.capture import CaptureThread
 from agent.daemon.control_users import allowed_uids
 from agent.daemon.daemon import Daemon
@@ -20,6 +21,7 @@ from agent.daemon.doctor_results import DoctorResults
 from agent.daemon.health import HealthBoard
 from agent.daemon.logs import log
 from agent.daemon.memory import bound_memory
+from agent.daemon.picture_watch import PictureWatch
 from agent.daemon.service_manager import Systemd
 from agent.daemon.storage import StorageThread
 from agent.daemon.stream_signer import open_stream_signer
@@ -86,7 +88,9 @@ class _Run:
             clock,
             note_fault=self._daemon.note_fault,
             sound_changed=self._daemon.sound_changed,
+            camera_hung=lambda message: self._daemon.post(CameraHung(message)),
         )
+        self._pictures = PictureWatch(self._daemon.post)
         opening = VaultOpening(loaded, WatchedFilesystem(self._filesystem, board), clock, self._daemon)
         self._storage = StorageThread(
             WatchedOpening(opening, board),
@@ -97,7 +101,9 @@ class _Run:
         )
         self._capture = CaptureThread(
             settings,
-            open_camera=lambda: watched_camera(lambda: open_camera(settings.camera, clock), board, settings),
+            open_camera=lambda: watched_camera(
+                lambda: open_camera(settings.camera, clock), board, settings, self._pictures.saw
+            ),
             open_microphone=lambda camera: watched_microphone(open_microphone(settings, clock, camera), board),
             open_signer=lambda: open_stream_signer(settings, clock, opening.device_signer, self._daemon.stream_signing),
             signing=self._daemon.stream_signing,
@@ -152,6 +158,7 @@ class _Run:
             signal.signal(number, self._asked_to_end)
         log("starting", device=self._loaded.settings.device.id, config=self._loaded.sha256)
         self._storage.start()
+        self._pictures.start()
         self._capture.start()
         self._control.start()
         end = self._daemon.run(self._storage)
@@ -159,7 +166,9 @@ class _Run:
         log("ending", reason=end.reason, clean=end.clean)
         self._storage.do(lambda recorder: recorder.end(end.reason))
         stored = self._storage.stop(10.0)
-        captured = self._capture.stop(3.0)
+        # One that hangs does not come back, and each second waited for it is one that the next start films later.
+        captured = self._capture.stop(0.0 if end.reason == CAMERA_HUNG else 3.0)
+        self._pictures.stop()
         return 0 if end.clean and stored and captured else RESTART_EXIT_CODE
 
     def _asked_to_end(self, number: int, frame: FrameType | None) -> None:

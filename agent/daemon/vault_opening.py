@@ -15,6 +15,7 @@ from pathlib import Path
 from agent import __version__
 from agent.clock import Clock
 from agent.daemon.logs import log
+from agent.daemon.machine import machine_fields
 from agent.daemon.self_test import self_test
 from agent.daemon.software import software_sha256
 from agent.daemon.succession import DeviceKeys, Succession
@@ -99,7 +100,12 @@ def _use_journal(
     recipients = settings.encryption.recipients
     encryption = enrolment.start_record(recipients)
     journal.append(
-        "boot", software="bodycam-agent", version=__version__, software_sha256=software_sha256(), pid=os.getpid()
+        "boot",
+        software="bodycam-agent",
+        version=__version__,
+        software_sha256=software_sha256(),
+        pid=os.getpid(),
+        **machine_fields(),
     )
     journal.append(
         "config",

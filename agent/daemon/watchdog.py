@@ -22,6 +22,7 @@ START_EXTENSION_S = 30
 STALL_SHOWN_NS = 2 * NS_PER_S
 """A healthy card answers within a tenth of this."""
 PING_NS = NS_PER_S
+BRINGS_PICTURES = frozenset({Part.CAMERA, Part.ENCODER, Part.RING})
 STOPPING = "STOPPING=1"
 """From here on TimeoutStopSec= counts, also for an end that nobody asked for."""
 
@@ -43,13 +44,19 @@ class Watchdog:
         *,
         note_fault: Callable[[str, str | None], None],
         sound_changed: Callable[[str | None], None],
+        camera_hung: Callable[[str], None],
     ) -> None:
-        """note_fault, sound_changed: as the daemon has them, for what is declared here."""
+        """note_fault, sound_changed: as the daemon has them, for what is declared here.
+
+        camera_hung(message): what brings pictures hangs. An end in order then comes before the service manager's, which
+        would cost the wearer half a minute and the journal the reason; that is left for an end that hangs as well.
+        """
         self._manager = manager
         self._board = board
         self._clock = clock
         self._note_fault = note_fault
         self._sound_changed = sound_changed
+        self._camera_hung = camera_hung
         self._every_ns = TELL_NS if manager.watchdog_ns is None else min(TELL_NS, manager.watchdog_ns // 4)
         self._told_ns: int | None = None
         self._turned_ns: int | None = None
@@ -68,6 +75,9 @@ class Watchdog:
     def turn(self, state: ControllerState, storage: Storage) -> None:
         """The controller turned, with this state."""
         now_ns = self._clock.boottime_ns()
+        if self._turned_ns is not None and now_ns - self._turned_ns > TURN_LIMIT_NS:
+            self._board.excuse(self._turned_ns, now_ns)
+        self._turned_ns = now_ns
         self._board.says(Part.CONTROLLER, "deciding", TURN_LIMIT_NS)
         self._ping(storage, now_ns)
         hangs = judge(self._board.reports(), now_ns)
@@ -117,6 +127,8 @@ class Watchdog:
                     self._sound_changed(f"{hang.sentence} Plug the microphone in again, or restart the camera.")
                 else:
                     self._note_fault(f"{hang.part.value}-hung", hang.sentence)
+                if hang.part in BRINGS_PICTURES:
+                    self._camera_hung(hang.sentence)
         for part in self._hung - hung:
             log("hung-no-more", part=part.value)
             if part is Part.SOUND:

@@ -17,12 +17,19 @@ from agent.errors import BodycamError
 from agent.media.packets import AudioFormat
 from agent.settings.schema import Settings
 
-OPEN_NS = 60 * NS_PER_S
+OPEN_NS = 20 * NS_PER_S
 """Starting libcamera takes 2 to 8 s on a small board, and a USB camera that resets on the bus some more."""
-CLOSE_NS = 30 * NS_PER_S
+FIRST_FRAME_NS = 10 * NS_PER_S
+"""Until there is one the controller cannot miss the next; cameras that are well give it within 3 s."""
+CLOSE_NS = 5 * NS_PER_S
+PAUSE_SLACK_NS = 30 * NS_PER_S
+"""Beyond the pause itself, which nothing in the kernel can lengthen."""
 ENDING_NS = 40 * NS_PER_S
 """How long an end in order takes at most: the controller notices a silent camera first, and seals before it exits."""
-MICROPHONE_NS = 10 * NS_PER_S
+MICROPHONE_OPEN_NS = 10 * NS_PER_S
+SOUND_NS = 1500 * NS_PER_MS
+"""Sound comes every 20 ms. A card whose interrupts stay away gets an error from the kernel, but only after 10 s
+(sound/core/pcm_lib.c); the wearer has to know within 2."""
 
 
 def frames_allowed_ns(settings: Settings) -> int:
@@ -33,11 +40,16 @@ def frames_allowed_ns(settings: Settings) -> int:
 class WatchedCamera:
     """A Camera. Between its calls the same thread encodes, which is looked at as well."""
 
-    def __init__(self, camera: Camera, board: HealthBoard, settings: Settings) -> None:
+    def __init__(
+        self, camera: Camera, board: HealthBoard, settings: Settings, saw: Callable[[CameraFrame], None]
+    ) -> None:
+        """saw: is shown each frame before it is encoded; the frame is valid until it returns."""
         self._camera = camera
         self._board = board
+        self._saw = saw
         self._frames_ns = frames_allowed_ns(settings)
-        self._pause_ns = settings.camera.retry_max_s * NS_PER_S + CLOSE_NS
+        self._gave = False
+        self._pause_ns = settings.camera.retry_max_s * NS_PER_S + PAUSE_SLACK_NS
 
     @property
     def name(self) -> str:
@@ -57,10 +69,15 @@ class WatchedCamera:
 
     def read(self) -> CameraFrame:
         self._board.rests(Part.ENCODER)
-        self._board.says(Part.CAMERA, "waiting for a frame", self._frames_ns)
+        if self._gave:
+            self._board.says(Part.CAMERA, "waiting for a frame", self._frames_ns)
+        else:
+            self._board.says(Part.CAMERA, "waiting for the first frame", FIRST_FRAME_NS)
         frame = self._camera.read()
+        self._gave = True
         self._board.rests(Part.CAMERA)
         self._board.says(Part.ENCODER, "encoding a frame", self._frames_ns)
+        self._saw(frame)
         self._board.awaits(Part.RING, "frames go into the encoder and no group of pictures comes out", self._frames_ns)
         return frame
 
@@ -84,30 +101,35 @@ class WatchedMicrophone:
         return self._microphone.name
 
     def open(self) -> AudioFormat:
-        self._board.says(Part.SOUND, f"opening {self._microphone.name}", MICROPHONE_NS)
+        self._board.says(Part.SOUND, f"opening {self._microphone.name}", MICROPHONE_OPEN_NS)
         audio = self._microphone.open()
         self._board.rests(Part.SOUND)
         return audio
 
     def read(self) -> AudioChunk:
-        self._board.says(Part.SOUND, f"waiting for sound from {self._microphone.name}", MICROPHONE_NS)
+        self._board.says(Part.SOUND, f"waiting for sound from {self._microphone.name}", SOUND_NS)
         chunk = self._microphone.read()
         self._board.rests(Part.SOUND)
         return chunk
 
     def close(self) -> None:
-        self._board.says(Part.SOUND, f"closing {self._microphone.name}", MICROPHONE_NS)
+        self._board.says(Part.SOUND, f"closing {self._microphone.name}", MICROPHONE_OPEN_NS)
         self._microphone.close()
         self._board.rests(Part.SOUND)
 
 
-def watched_camera(open_camera: Callable[[], Camera], board: HealthBoard, settings: Settings) -> WatchedCamera:
+def watched_camera(
+    open_camera: Callable[[], Camera],
+    board: HealthBoard,
+    settings: Settings,
+    saw: Callable[[CameraFrame], None] = lambda _frame: None,
+) -> WatchedCamera:
     """Make a camera, which for picamera2 already starts the camera stack. Raises as `open_camera` does."""
     board.says(Part.CAMERA, "loading the camera", OPEN_NS)
     try:
-        return WatchedCamera(open_camera(), board, settings)
+        return WatchedCamera(open_camera(), board, settings, saw)
     except BodycamError:
-        pause_ns = settings.camera.retry_max_s * NS_PER_S + CLOSE_NS
+        pause_ns = settings.camera.retry_max_s * NS_PER_S + PAUSE_SLACK_NS
         board.says(Part.CAMERA, "waiting to open the camera again", pause_ns)
         raise
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from agent.errors import DeviceKeyError, EvidenceDamagedError, JournalError
 from agent.offload.extract import chained_records
@@ -124,13 +125,17 @@ def _certificate_objects(evidence: Evidence, journal: list[Path]) -> Iterator[Pa
         yield root if needed is None else _from_bytes(f"device/{ROOT_NAME}", needed)
 
 
-def _certificate_sha256(path: Path) -> str:
-    """What a journal file's first record says; nonsense is for `verify` to tell."""
+def _opening(path: Path) -> dict[str, Any]:
+    """A journal file's first record; empty when there is none, which is for `verify` to tell."""
     try:
         with open_plain(path) as file, io.BufferedReader(file) as lines:
-            said = parse_line(lines.readline(MAX_LINE_BYTES + 2).removesuffix(b"\n")).fields.get("certificate_sha256")
+            return parse_line(lines.readline(MAX_LINE_BYTES + 2).removesuffix(b"\n")).fields
     except (OSError, JournalError):
-        said = None
+        return {}
+
+
+def _certificate_sha256(path: Path) -> str:
+    said = _opening(path).get("certificate_sha256")
     return said if isinstance(said, str) and _SHA256.fullmatch(said) else ""
 
 
@@ -166,9 +171,16 @@ def _journal_objects(folder: Path, recording: IndexedRecording, *, stamped: bool
     if stamped and (later := recording.stamped_at) is not None:
         on = sum((folder / name).lstat().st_size for name in names if end.file <= name < later.file)
         end = later if on + later.end_offset - end.end_offset <= MAX_DETOUR_BYTES else end
-    for name in names:
-        if begin <= name <= end.file:
-            yield _from_file(f"journal/{name}", folder / name, end.end_offset if name == end.file else None)
+    wanted = [name for name in names if begin <= name <= end.file]
+    for name, following in zip(wanted, [*wanted[1:], None], strict=True):
+        limit = end.end_offset if following is None else _outside_chain_from(_opening(folder / following))
+        yield _from_file(f"journal/{name}", folder / name, limit)
+
+
+def _outside_chain_from(following: dict[str, Any]) -> int | None:
+    """Where the tail of a file begins that no record describes: whatever stands there is outside of all signatures."""
+    said = following.get("prev_file_bytes")
+    return said if following.get("torn_exact") is False and isinstance(said, int) and said >= 0 else None
 
 
 def _from_bytes(name: str, data: bytes) -> PackageObject:

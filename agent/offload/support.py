@@ -3,6 +3,9 @@
 Rules 902(13) and (14) of the US Federal Rules of Evidence let a qualified person certify a record of an electronic
 process, and a copy by its hash. This gathers facts for that and claims nothing. It is derived: each fact names the
 record that it stands in, and the record counts.
+
+Both files follow from the recording's place in the log, the certificates and the records of the extract, and from
+nothing else: whoever has a package can make them anew and compare.
 """
 
 from __future__ import annotations
@@ -11,37 +14,28 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from agent.clock import NS_PER_MS
+from agent import __version__
 from agent.errors import DeviceKeyError
+from agent.offload.support_entry import BOOTTIME, Entry, Kept, Origin, is_whole
+from agent.offload.support_frames import FewerFrames
+from agent.offload.support_page import page
 from agent.trust.certificates import fingerprint_hex, parse_chain
-from agent.vault.record import COMMON_FIELDS, Record
-from agent.verify.fields import FieldError, Fields
+from agent.vault.record import Record
 from agent.verify.index import IndexedRecording
 
+SHEET_VERSION = 2
 MAX_LISTED = 200
 NOTE = (
-    "Gathered from the signed log for convenience; no evidence itself. Each entry names the record (seq) that it comes "
-    "from: what counts is that record, once the log is verified. No claim about the law of any place is made."
+    "Gathered from the signed log for convenience; no evidence itself. Each fact names the record that it stands in: "
+    "what counts is that record, once the log is verified. No claim about the law of any place is made."
 )
-PROCESS = (
-    "The camera encodes video (H.264) and sound (AAC) and keeps the last seconds in memory. From a trigger on it "
-    "writes them, and all that follows until the stop, to its own storage in fragments of about a second.",
-    "When a fragment is stored, the camera appends a record (a checkpoint) to its log with the number of bytes and the "
-    "SHA-256 of the file so far. A finished file gets a record of its own (a segment).",
-    "Each record holds the SHA-256 of the record before it and is signed with the camera's key (ECDSA P-256, CMS). "
-    'Where the signer did not answer in time the signature column is "-", and the next signed record covers it.',
-    "What leaves the camera is copied byte for byte; each file is read back from the store and compared with the "
-    "SHA-256 in the log before it gets its name there. Nothing is re-encoded.",
-    "The check compares every file with the signed hashes: verify.sh or `bodycam verify`, or by hand as in README.txt.",
-)
-DERIVED = (
-    "recording.json, support.json and support.txt in this package are made from the log and are no evidence.",
-    "Joining init.mp4 and the segments with `cat` or `bodycam export` gives the same pictures in one file; that file "
-    "is derived, its SHA-256 is not in the log.",
-)
+_RUN_START_REASONS = ("first", "started", "recovered")
 # What a run, or the time of a recording, may say that bears on how well the camera worked.
-_RUN_TYPES = {"boot": "boot", "config": "configuration", "self-test": "self_test", "ready": "ready"}
-_EVENT_TYPES = frozenset({"fault", "fault-cleared", "records-lost", "shutdown"})
+_RUN_TYPES = {
+    "boot": "boot", "config": "configuration", "encryption": "encryption", "self-test": "self_test", "ready": "ready",
+}  # fmt: skip
+_SINGLE_TYPES = frozenset({"trigger", "recording-open", "stop", "recording-close"})
+_EVENT_TYPES = frozenset({"fault", "fault-cleared", "records-lost", "shutdown", "sound-missing", "storage"})
 
 
 class SupportSheet:
@@ -50,165 +44,248 @@ class SupportSheet:
     """
 
     def __init__(self, recording: IndexedRecording, certificates: Iterable[dict[str, str]]) -> None:
-        """certificates: of the chain in the package, as people read them."""
+        """certificates: of the chains in the package, as people read them. recording: its ids and run_file count."""
         self._recording = recording
-        self._runs: list[dict[str, Any]] = []
-        self._journal_files: list[dict[str, Any]] = []
-        self._clock: list[dict[str, Any]] = []
-        self._timestamps: list[dict[str, Any]] = []
-        self._events: list[dict[str, Any]] = []
-        self._own: list[dict[str, Any]] = []
-        self._examination: dict[str, Any] | None = None
-        self._left_out = 0
-        self._closed = False
-        self._hashes: dict[str, dict[str, Any]] = {}
-        self._signed = self._pending = 0
-        self._head: Record | None = None
         self._certificates = list(certificates)
+        self._signed_by: list[dict[str, Any]] = []
+        self._runs: list[dict[str, Any]] = []
+        self._journal_files = Kept(MAX_LISTED)
+        self._clock_before, self._clock_during = Kept(MAX_LISTED, newest=True), Kept(MAX_LISTED)
+        # Steps are few and matter; what is looked at every few minutes would crowd them out.
+        self._steps_before, self._steps_during = Kept(MAX_LISTED, newest=True), Kept(MAX_LISTED)
+        self._events_before, self._events_during = Kept(MAX_LISTED, newest=True), Kept(MAX_LISTED)
+        self._faults: dict[str, Entry] = {}
+        self._stamped_before: Entry | None = None
+        self._timestamps = Kept(MAX_LISTED)
+        self._stamped_after: Entry | None = None
+        self._copies = Kept(MAX_LISTED)
+        self._single: dict[str, Entry] = {}
+        self._own = Kept(MAX_LISTED)
+        self._begun: Entry | None = None
+        self._close: Entry | None = None
+        self._examination: Entry | None = None
+        self._origin: Origin | None = None
+        self._fewer = FewerFrames(MAX_LISTED)
+        self._files: dict[str, dict[str, Any]] = {}
+        self._covered_by: int | None = None
+        self._signed = self._pending = 0
+        self._first: int | None = None
+        self._head: Record | None = None
 
     def take(self, record: Record) -> None:
         """Note the next record."""
+        self._first = record.seq if self._first is None else self._first
         self._head = record
         self._signed += record.signature is not None
         self._pending += record.signature is None
-        own = _own_fields(record)
-        if record.type == "timestamp":
-            if not self._own:
-                self._timestamps.clear()  # of those before it only the last one bounds it
-            self._add(self._timestamps, {key: value for key, value in own.items() if key != "response"})
-        elif not self._closed:
-            self._take_of_its_time(record, own)
-
-    def _take_of_its_time(self, record: Record, own: dict[str, Any]) -> None:
-        if record.type == "journal-open":
-            if own.get("file") == self._recording.run_file:
-                for listed in (self._runs, self._journal_files, self._clock, self._events):
-                    listed.clear()
-                self._left_out = 0
-            self._add(self._journal_files, own)
-            if own.get("reason") in ("first", "started", "recovered") or not self._runs:
-                self._runs.append({"journal_file": own.get("file")})
-        elif record.type == "self-test" and own.get("source") == "doctor":
-            if not self._own:  # what was found afterwards says nothing of how the recording came about
-                self._examination = own | {"utc": record.fields["utc"]}
-        elif record.type in _RUN_TYPES and self._runs:
-            self._runs[-1].setdefault(_RUN_TYPES[record.type], own)
-        elif record.type == "clock":
-            self._add(self._clock, own | _clock_state(record))
-        elif record.type in _EVENT_TYPES:
-            self._add(self._events, own | {"type": record.type, "utc": record.fields["utc"]})
-        if record.fields.get("recording_id") == self._recording.recording_id and record.type != "offload":
-            self._take_own(record, own)
-
-    def _take_own(self, record: Record, own: dict[str, Any]) -> None:
-        own.pop("recording_id", None)
-        self._closed = record.type == "recording-close"
-        if record.type == "segment" and own.get("bytes"):
-            self._hashes[str(own.get("file"))] = {key: own.get(key) for key in ("bytes", "sha256", "record")}
-        if own.get("init_file") is not None and "init_sha256" in own:
-            self._hashes[str(own["init_file"])] = {
-                "bytes": own.get("init_bytes"), "sha256": own["init_sha256"], "record": record.seq,
-            }  # fmt: skip
-        if record.type not in ("checkpoint", "segment"):
-            self._add(self._own, own | {"type": record.type} | _clock_state(record))
-
-    def _add(self, listed: list[dict[str, Any]], entry: dict[str, Any]) -> None:
-        if len(listed) < MAX_LISTED:
-            listed.append(entry)
+        ours = record.fields.get("recording_id") == self._recording.recording_id
+        if record.type == "checkpoint":  # nearly all records are
+            if ours and self._close is None:
+                self._fewer.take(record.seq, record.fields)
         else:
-            self._left_out += 1
+            self._take(Entry.of(record), ours=ours)
+        if self._signed_by:
+            self._signed_by[-1]["last_record"] = record.seq
+        if self._close is not None and self._covered_by is None and record.signature is not None:
+            self._covered_by = record.seq
+
+    def _take(self, entry: Entry, *, ours: bool) -> None:
+        if entry.type == "journal-open":
+            self._note_signer(entry)
+        if entry.type == "timestamp":
+            self._take_timestamp(entry)
+        elif entry.type == "offload":
+            if ours:
+                self._copies.add(entry)
+        elif self._close is None:
+            self._take_of_its_time(entry)
+            if ours:
+                self._take_own(entry)
+
+    def _take_timestamp(self, entry: Entry) -> None:
+        head_seq = entry.own.get("head_seq")
+        if self._begun is None:
+            self._stamped_before = entry  # only the last one bounds it
+        elif self._close is None or not is_whole(head_seq) or head_seq < self._close.record:
+            self._timestamps.add(entry)
+        elif self._stamped_after is None:
+            self._stamped_after = entry
+
+    def _note_signer(self, entry: Entry) -> None:
+        said = {key: entry.own.get(key) for key in ("certificate_sha256", "device_id", "key")}
+        before = self._signed_by[-1] if self._signed_by else {}
+        if any(before.get(key) != value for key, value in said.items()) or not before:
+            self._signed_by.append(said | {"first_record": entry.record, "last_record": entry.record})
+
+    def _take_of_its_time(self, entry: Entry) -> None:
+        events, clock, steps = (
+            (self._events_before, self._clock_before, self._steps_before)
+            if self._begun is None
+            else (self._events_during, self._clock_during, self._steps_during)
+        )
+        if entry.type == "journal-open":
+            self._take_file(entry)
+        elif entry.type == "self-test" and entry.own.get("source") == "doctor":
+            if self._begun is None:  # what was found afterwards says nothing of how the recording came about
+                self._examination = entry
+        elif entry.type in _RUN_TYPES and self._runs:
+            self._runs[-1].setdefault(_RUN_TYPES[entry.type], entry.document())
+        elif entry.type == "clock":
+            (steps if entry.own.get("reason") == "step" else clock).add(entry)
+        elif entry.type in _EVENT_TYPES:
+            events.add(entry)
+            self._note_fault(entry)
+
+    def _take_file(self, entry: Entry) -> None:
+        own = entry.own
+        if own.get("file") == self._recording.run_file:
+            self._runs.clear()
+            for kept in (self._journal_files, self._clock_before, self._steps_before, self._events_before):
+                kept.clear()
+            self._faults.clear()
+            self._examination = None
+        self._journal_files.add(entry)
+        if own.get("reason") in _RUN_START_REASONS or not self._runs:
+            if self._begun is None:
+                self._faults.clear()  # a fault that goes on is told anew by each run
+            self._runs.append({"journal_file": own.get("file"), "journal_open": entry.document()})
+
+    def _note_fault(self, entry: Entry) -> None:
+        component = str(entry.own.get("component"))
+        if entry.type == "fault" and self._begun is None and len(self._faults) < MAX_LISTED:
+            self._faults[component] = entry
+        elif entry.type == "fault-cleared" and self._begun is None:
+            self._faults.pop(component, None)
+
+    def _take_own(self, entry: Entry) -> None:
+        own = entry.own
+        self._begun = self._begun or entry
+        if entry.type == "recording-open":
+            self._fewer.opened(own.get("video"))
+            if is_whole(origin_ns := own.get("media_origin_boottime_ns")):
+                self._origin = Origin(entry.boot_id, origin_ns)
+        if own.get("init_file") is not None and "init_sha256" in own:
+            self._files[str(own["init_file"])] = {
+                "record": entry.record, "bytes": own.get("init_bytes"), "sha256": own["init_sha256"],
+            }  # fmt: skip
+        if entry.type == "segment":
+            if own.get("bytes"):
+                names = ("bytes", "sha256", "state", "first_media_90k", "first_media_ms", "end_media_90k",
+                         "end_media_ms", "frames")  # fmt: skip
+                said = entry.document()
+                self._files[str(own.get("file"))] = {"record": entry.record} | {
+                    name: said[name] for name in names if name in said
+                }
+            if own.get("state") == "whole":
+                return  # all that it says stands among the files
+        elif entry.type == "recording-close":
+            self._close = entry
+        if entry.type in _SINGLE_TYPES:
+            self._single.setdefault(entry.type, entry)
+        else:
+            self._own.add(entry)
 
     def to_document(self) -> dict[str, Any]:
         """Everything, for programs."""
-        head = self._head
+        head, origin = self._head, self._origin
+        kept = (
+            self._journal_files, self._clock_before, self._steps_before, self._clock_during, self._steps_during,
+            self._events_before, self._events_during, self._timestamps, self._copies, self._own,
+        )  # fmt: skip
         return {
-            "support_sheet": 1,
+            "support_sheet": SHEET_VERSION,
             "note": NOTE,
+            "made_by": {"software": "bodycam-agent", "version": __version__},
             "recording_id": self._recording.recording_id,
             "device_id": self._recording.device_id,
             "certificates": self._certificates,
-            "journal_files": self._journal_files,
+            "signed_by": self._signed_by,
+            "journal_files": [entry.document() for entry in self._journal_files.entries],
             "runs": self._runs,
-            "last_examination": self._examination,
-            "recording": self._own,
-            "clock": self._clock,
-            "timestamps": self._timestamps,
-            "events": self._events,
-            "entries_left_out": self._left_out,
+            "last_examination": self._examination.document() if self._examination else None,
+            "recording": [_without(self._of_recording(entry), "recording_id") for entry in self._own_entries()],
+            "fewer_frames": self._fewer.document(),
+            "clock": [
+                entry.document(when=when, **entry.clock_state())
+                for when, looked, steps in (
+                    ("before", self._clock_before, self._steps_before),
+                    ("during", self._clock_during, self._steps_during),
+                )
+                for entry in sorted([*looked.entries, *steps.entries], key=lambda entry: entry.record)
+            ],
+            "timestamps": [
+                _without(entry.document(when=when), "response")
+                for when, listed in (
+                    ("before", [self._stamped_before]),
+                    ("during", self._timestamps.entries),
+                    ("after", [self._stamped_after]),
+                )
+                for entry in listed
+                if entry is not None
+            ],
+            "events": [
+                entry.document(origin, when=when)
+                for when, listed in (("before", self._events_before), ("during", self._events_during))
+                for entry in listed.entries
+            ],
+            "faults_when_it_began": [entry.document(origin) for entry in self._faults.values()],
+            "copies": [_copy(entry) for entry in self._copies.entries],
+            "entries_left_out": sum(listed.left_out for listed in kept),
             "log": {
-                "records_signed": self._signed,
-                "records_pending": self._pending,
+                "first_record": self._first,
                 "last_record": head.seq if head else None,
                 "last_sha256": head.sha256 if head else None,
+                "records_signed": self._signed,
+                "records_pending": self._pending,
+                "close_covered_by": self._covered_by,
             },
-            "hashes": [{"file": name, **self._hashes[name]} for name in sorted(self._hashes)],
-            "process": list(PROCESS),
-            "derived": list(DERIVED),
+            "files": [{"file": name, **self._files[name]} for name in self._file_names()],
         }
+
+    def _file_names(self) -> list[str]:
+        return sorted(self._files, key=lambda name: (name[:1].isdigit(), name))
+
+    def _of_recording(self, entry: Entry) -> dict[str, Any]:
+        said = entry.document(self._origin, **entry.clock_state())
+        trigger = self._single.get("trigger")
+        if entry.type == "recording-open" and trigger is not None and trigger.boot_id == entry.boot_id:
+            # It is written seconds later than the trigger, and the clock may have been set in between: then the two
+            # would not agree on when the same picture was taken.
+            said |= {
+                f"{stem}_utc": trigger.wall(entry.own[f"{stem}{BOOTTIME}"])
+                for stem in ("media_origin", "trigger")
+                if is_whole(entry.own.get(f"{stem}{BOOTTIME}"))
+            }
+        return said
+
+    def _own_entries(self) -> list[Entry]:
+        return sorted([*self._single.values(), *self._own.entries], key=lambda entry: entry.record)
 
     def to_json(self) -> bytes:
         """support.json."""
         return json.dumps(self.to_document(), indent=1).encode("ascii") + b"\n"
 
     def to_text(self) -> bytes:
-        """support.txt: the same for people."""
-        sheet = self.to_document()
-        lines = ["SUPPORT SHEET FOR ONE RECORDING", "", NOTE, ""]
-        lines += [f"Recording  {sheet['recording_id']}", f"Camera     {sheet['device_id']}", ""]
-        _section(lines, "THE CAMERA'S CERTIFICATES (compare with the department's)", sheet["certificates"])
-        _section(lines, "WHERE ITS KEY LIVES, AND ITS LOG'S FILES", sheet["journal_files"])
-        _section(lines, "SOFTWARE, CONFIGURATION AND SELF-TESTS, at each start of the camera", sheet["runs"])
-        examination = [sheet["last_examination"]] if sheet["last_examination"] else []
-        _section(lines, "THE LAST EXAMINATION (bodycam doctor) before the recording, in the same run", examination)
-        _section(lines, "THE RECORDING, as the camera logged it", sheet["recording"])
-        _section(lines, "THE CAMERA'S CLOCK, whenever it was looked at", sheet["clock"])
-        _section(lines, "TIMESTAMPS OF AN AUTHORITY", sheet["timestamps"])
-        _section(lines, "FAULTS AND OTHER EVENTS of that time", sheet["events"])
-        _section(lines, "THE LOG", [sheet["log"]])
-        _section(lines, "HASHES (SHA-256) that the camera signed", sheet["hashes"])
-        _section(lines, "HOW IT WORKS", sheet["process"])
-        _section(lines, "WHAT IS DERIVED", sheet["derived"])
-        if sheet["entries_left_out"]:
-            lines.append(f"{sheet['entries_left_out']} entries are not listed here; they stand in the log.")
-        return "\n".join(lines).encode("ascii", "backslashreplace") + b"\n"
+        """support.txt: the same for people, in sentences."""
+        return page(self.to_document())
 
 
-def _own_fields(record: Record) -> dict[str, Any]:
-    own = {key: value for key, value in record.fields.items() if key not in COMMON_FIELDS}
-    return {"record": record.seq} | own
+def _without(said: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in said.items() if key != name}
 
 
-def _clock_state(record: Record) -> dict[str, Any]:
-    """What the camera believed of the time, and the offset of that from the clock that never jumps."""
-    state = {name: record.fields[name] for name in ("utc", "clock_source", "clock_uncertainty_ms")}
-    try:
-        utc_ns = round(Fields(record.fields).utc().timestamp() * 1_000_000) * 1000
-    except (FieldError, OverflowError):
-        return state
-    return state | {"utc_minus_boottime_ms": (utc_ns - int(record.fields["boottime_ns"])) // NS_PER_MS}
-
-
-def _section(lines: list[str], title: str, entries: Iterable[Any]) -> None:
-    lines.append(title)
-    before = len(lines)
-    for entry in entries:
-        lines.append(f"  - {_words(entry)}")
-    if len(lines) == before:
-        lines.append("  none")
-    lines.append("")
-
-
-def _words(value: Any) -> str:
-    match value:
-        case dict():
-            return ", ".join(f"{key.replace('_', ' ')}: {_words(item)}" for key, item in value.items())
-        case list():
-            return "[" + "; ".join(_words(item) for item in value) + "]"
-        case None:
-            return "none"
-        case bool():
-            return "yes" if value else "no"
-    return str(value)
+def _copy(entry: Entry) -> dict[str, Any]:
+    """A receipt in a line: the list of its objects is that of the package."""
+    objects = entry.own.get("objects")
+    held = [one for one in objects if isinstance(one, dict)] if isinstance(objects, list) else []
+    return {
+        "record": entry.record,
+        "utc": entry.utc,
+        "store": entry.own.get("store"),
+        "files": len(held),
+        "total_bytes": sum(one["bytes"] for one in held if is_whole(one.get("bytes"))),
+        "read_back": sorted({str(one.get("read_back")) for one in held}),
+    }
 
 
 def described_certificates(chains: Iterable[bytes]) -> list[dict[str, str]]:

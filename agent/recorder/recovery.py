@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from agent.clock import NS_PER_S, Clock
+from agent.clock import Clock
 from agent.errors import JournalError, StorageError
 from agent.media.mp4 import TrackFragment, whole_fragments
+from agent.recorder.continuation import is_moments_ago, to_go_on
 from agent.vault.filesystem import Filesystem
 from agent.vault.journal import Journal, chained_files
 from agent.vault.layout import (
@@ -65,7 +65,7 @@ def recover(
     # that somebody put there would have its `recording.json` written where it leads to.
     ours = [name for name in names if RECORDING_ID.fullmatch(name) and _is_folder(filesystem, layout.recording(name))]
     unfinished = [name for name in ours if filesystem.size_bytes(layout.recording(name) / RECORDING_JSON_NAME) is None]
-    resume_from = None
+    resume_from = to_go_on(reversed(journal.last_records), clock, resume_within_s)
     for recording_id in unfinished:
         records = records_of(filesystem, layout, recording_id)
         if not any(record.type == "recording-close" for record in records):
@@ -104,24 +104,10 @@ def records_of(filesystem: Filesystem, layout: VaultLayout, recording_id: str) -
 
 
 def _ran_moments_ago(journal: Journal, records: list[Record], clock: Clock, within_s: int) -> bool:
-    """Whether a recording was interrupted, not stopped, less than within_s ago as far as the clocks can tell.
-
-    Across a reboot only wall time can; when that went backwards it tells nothing, and a camera must not start to
-    film on its own on such grounds.
-    """
+    """Whether a recording was interrupted, not stopped, less than within_s ago as far as the clocks can tell."""
     if not records or any(record.type == "stop" for record in records) or not journal.last_records:
         return False
-    last = journal.last_records[-1].fields
-    now = clock.observe()
-    if last["boot_id"] == clock.boot_id:
-        age_ns = now.boottime_ns - int(last["boottime_ns"])
-    else:
-        try:
-            then = datetime.fromisoformat(str(last["utc"]))
-            age_ns = now.utc_ns - int(then.timestamp() * NS_PER_S)
-        except (ValueError, OverflowError):
-            return False  # no camera writes such a time
-    return 0 <= age_ns <= within_s * NS_PER_S
+    return is_moments_ago(journal.last_records[-1], clock, within_s)
 
 
 def _check_usable(records: list[Record]) -> None:
@@ -168,6 +154,7 @@ def _seal(
     close: dict[str, Any] = {
         "recovered": True,
         "interrupted": not any(record.type == "stop" for record in records),
+        "triggered": any(record.type == "trigger" for record in records),
         "end_media_90k": max((segment.get("end_media_90k") or 0 for segment in segments.values()), default=0),
         "segments": len(segments),
         "fragments": sum(segment.get("fragments", 0) for segment in segments.values()),

@@ -118,7 +118,7 @@ class CameraSettings:
     width: int = bounded(1920, 32, 4096)
     height: int = bounded(1080, 32, 2160)
     fps: int = bounded(30, 1, 120)
-    stall_ms: int = bounded(2000, 200, 60_000)
+    stall_ms: int = bounded(1500, 200, 60_000)
     retry_max_s: int = bounded(10, 1, 300)
 
 

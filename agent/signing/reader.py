@@ -79,9 +79,7 @@ class StreamReader:
             elif unit.type in (NON_IDR_SLICE, IDR_SLICE):
                 self._slice(data, unit, media_time_s)
             elif unit.type in UNCOVERED_PICTURE_TYPES:
-                self._current(
-                    media_time_s
-                ).problem = f"It has NAL units of type {unit.type}, which no signature covers."
+                self._current(media_time_s).problem = "It has pictures in a form that no signature covers."
         yield from self._final()
 
     def unreadable(self, reason: str, media_time_s: float | None) -> Iterator[GopFinding]:
@@ -307,10 +305,10 @@ def _difference(gop: _Gop, stray: _Stray) -> tuple[GopState, str]:
     expected = [listed[at : at + HASH_BYTES] for at in range(0, len(listed), HASH_BYTES)]
     found = gop.hashes.hashes
     remaining = iter(expected)
-    for place, digest in enumerate(found, 1):
+    for digest in found:
         if not any(digest == candidate for candidate in remaining):
-            return GopState.INVALID, f"NAL unit {place} of {len(found)} is not what was signed."
+            return GopState.INVALID, "Its pictures are not those that were signed."
     missing = len(expected) - len(found)
     if not missing:
         return GopState.INVALID, "Its signature stands in the wrong place."
-    return GopState.MISSING, f"{missing} of its {len(expected)} NAL units are missing."
+    return GopState.MISSING, "Pictures that were signed are missing in it, or parts of them."

@@ -75,7 +75,7 @@ def _why_no_chain(data: bytes) -> str:
     if begin:
         if begin > end:
             return "is cut off in the middle of a certificate; copy the file the CA gave once more."
-        return "holds a certificate in PEM that cannot be read; copy the file the CA gave once more."
+        return "holds certificates in PEM of which one cannot be read; copy the file the CA gave once more."
     if b"-----BEGIN CERTIFICATE REQUEST-----" in data:
         return "holds a request for a certificate and not the certificate; use the file the CA gave in answer to it."
     if b"PRIVATE KEY-----" in data:

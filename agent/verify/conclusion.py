@@ -12,6 +12,8 @@ from agent.verify.words import counted, listed
 
 _PACKAGE_ONLY = frozenset({Code.PACKAGE_SUM, Code.FILE_UNKNOWN, Code.FOLDER_NOT_PLAIN})
 """Failures of a package that need not touch what the camera signed."""
+_AROUND = ("lies beside files that do not belong there", "lies in a package that was changed")
+"""In a vault, and in a package."""
 _PACKAGE_PARTS = frozenset({Code.PACKAGE_INCOMPLETE, Code.PACKAGE_VERSION})
 
 
@@ -26,8 +28,10 @@ def conclude(report: Report) -> str:
             f"There is no recording in it. Its journal ({counted(report.records, 'record')}) is unchanged and signed"
             f"{_but(report)}. {_origin(report)}"
         )
-    closed = any(finding.code is Code.NOT_DECRYPTED for finding in report.findings)
-    inside = " What is inside the encrypted video was not looked at." if closed else ""
+    closed = any(finding.code in (Code.NOT_DECRYPTED, Code.IDENTITY) for finding in report.findings)
+    inside = " What is inside the encrypted video was not looked at, or not at all of it." if closed else ""
+    if any(finding.code is Code.NOT_DECRYPTED for finding in report.findings):
+        inside = " What is inside the encrypted video was not looked at."
     return f"{_sound(report)}{inside} {_origin(report)} {_time(report)}"
 
 
@@ -71,11 +75,13 @@ def _what(report: Report, recording: RecordingReport) -> str:
     parts = []
     for verdict in recording.aspects:
         if verdict.standing is not Standing.FAILS:
+            if any(finding.around and finding.severity is Severity.FAIL for finding in verdict.because):
+                parts.append(_AROUND[report.kind == "package"])
             continue
         codes = {finding.code for finding in verdict.because}
         if verdict.aspect is Aspect.INTEGRITY:
             changed = not codes or codes - _PACKAGE_ONLY
-            parts.append("is not what the camera signed" if changed else "lies in a package that was changed")
+            parts.append("is not what the camera signed" if changed else _AROUND[report.kind == "package"])
         elif verdict.aspect is Aspect.ORIGIN:
             root = "the root certificate that you gave" if report.root_given else "one and the same root certificate"
             parts.append(f"was signed under a certificate that is not shown to lead to {root}")
@@ -135,10 +141,13 @@ def _origin(report: Report) -> str:
 def _time(report: Report) -> str:
     standings = _standings(report, Aspect.TIME)
     if standings == {Standing.HOLDS}:
-        return "When it happened is bounded by the time authority that you trust."
+        return "When its records were written is bounded by the time authority that you trust."
     if Standing.HOLDS in standings:
-        return "When it happened is bounded by the time authority that you trust for some recordings only: see TIME."
+        return (
+            "When the records were written is bounded by the time authority that you trust for some recordings only: "
+            "see TIME."
+        )
     if any(recording.time is not None and recording.time.checked and (recording.time.before or recording.time.after)
            for recording in report.recordings):  # fmt: skip
-        return "When it happened is bounded on one side, or not without doubt: see TIME."
+        return "When its records were written is bounded on one side, or not without doubt: see TIME."
     return "When it happened is the camera's own claim: see TIME."

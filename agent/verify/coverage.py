@@ -10,10 +10,12 @@ from agent.verify.signatures import SignatureCheck
 from agent.verify.words import counted
 
 
-def check_coverage(signatures: SignatureCheck, recordings: Collection[RecordingCheck], findings: Findings) -> None:
+def check_coverage(
+    signatures: SignatureCheck, recordings: Collection[RecordingCheck], findings: Findings, *, is_package: bool
+) -> None:
     """Say what of each recording no signature covers, and what one covers only since the camera was started again.
 
-    After all lines were taken.
+    After all lines were taken. is_package: no camera goes on writing it.
     """
     for recording in recordings:
         own = (recording.first_ordinal or 0, recording.last_ordinal)
@@ -35,7 +37,9 @@ def check_coverage(signatures: SignatureCheck, recordings: Collection[RecordingC
         f"The last {counted(signatures.uncovered, 'record has', 'records have')} no valid signature, nor is "
         "there a signed record behind.",
         at=start,
+        follows=signatures.uncovered_for,
     )
+    again = "" if is_package else " If the camera still runs, check again in a moment."
     for recording in recordings:
         first, last = recording.first_ordinal or 0, recording.last_ordinal
         if last < start:
@@ -44,15 +48,16 @@ def check_coverage(signatures: SignatureCheck, recordings: Collection[RecordingC
             findings.fail(
                 Code.SIGNATURE_UNCOVERED,
                 recording.recording_id,
-                "No signature covers its records"
-                + ("." if first >= start else " to the end.")
-                + " If the camera still runs, check again in a moment.",
+                "No signature covers its records" + ("." if first >= start else " to the end.") + again,
                 recording_id=recording.recording_id,
+                follows=signatures.uncovered_for,
             )
         else:
             findings.warn(
                 Code.SIGNATURE_UNCOVERED,
                 recording.recording_id,
-                "Its newest records are not covered by a signature yet.",
+                "No signature covers its last records."
+                if is_package
+                else "Its newest records are not covered by a signature yet.",
                 recording_id=recording.recording_id,
             )

@@ -36,9 +36,14 @@ class DerivedJson:
             self._sha256 = hashlib.sha256(self._summary.to_json()).hexdigest()
             self._summary = None
 
-    def check(self, folder: Path, recording_id: str, findings: Findings, *, closed: bool, writing: bool) -> None:
-        """Compare the file in `folder`. writing: the camera wrote its journal meanwhile, and so perhaps the file."""
-        wrong = self._wrong(folder / RECORDING_JSON_NAME, closed=closed, writing=writing)
+    def check(
+        self, folder: Path, recording_id: str, findings: Findings, *, closed: bool, writing: bool, is_package: bool
+    ) -> None:
+        """Compare the file in `folder`. writing: the camera wrote its journal meanwhile, and so perhaps the file.
+
+        is_package: the folder is that of a package, which no camera completes.
+        """
+        wrong = self._wrong(folder / RECORDING_JSON_NAME, closed=closed, writing=writing, is_package=is_package)
         if wrong is not None:
             findings.warn(
                 Code.RECORDING_JSON_DIFFERS,
@@ -47,12 +52,14 @@ class DerivedJson:
                 recording_id=recording_id,
             )
 
-    def _wrong(self, path: Path, *, closed: bool, writing: bool) -> str | None:
+    def _wrong(self, path: Path, *, closed: bool, writing: bool, is_package: bool) -> str | None:
         try:
             data = read_plain(path, MAX_RECORDING_JSON_BYTES)
         except FileNotFoundError:
             if not closed:
                 return None
+            if is_package:
+                return "is absent, and every package has it."
             return (
                 "is absent though the recording is closed: it was deleted, or power was cut in the moment in which "
                 "the camera would have written it; then its next start does."

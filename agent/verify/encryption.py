@@ -91,7 +91,8 @@ class EncryptionCheck:
         try:
             opened = self._identities.open_sealed(sealed)
         except EncryptionError as error:
-            self._findings.warn(Code.IDENTITY, recording_id, str(error), recording_id=recording_id)
+            sentence = f"The identity given does not open its sealed fields: {error}"
+            self._findings.note(Code.IDENTITY, recording_id, sentence, recording_id=recording_id)
             return
         said = "; ".join(f"{key[:40]}: {value[:200]}" for key, value in sorted(opened.items())[:10])
         self._findings.note(Code.SEALED, recording_id, f"Its sealed fields say {said}.", recording_id=recording_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Self, TypedDict, Unpack
 
 MAX_SAME_FINDINGS = 1000
 """Of one kind about one recording; the rest is counted."""
@@ -120,6 +120,10 @@ class Code(StrEnum):
     CHECKPOINT_HASH = "CHECKPOINT_HASH", "A segment's bytes up to a checkpoint are not those that were signed."
     FRAGMENT_DISAGREES = "FRAGMENT_DISAGREES", "A fragment says other times or counts than its checkpoint."
     FRAGMENT_COUNT = "FRAGMENT_COUNT", "A segment record's counts are not those of its checkpoints or fragments."
+    UNSIGNED_MEDIA = (
+        "UNSIGNED_MEDIA",
+        "Whole fragments behind the last checkpoint, signed only when the camera was started again, as they lay there.",
+    )
     UNSIGNED_BYTES = "UNSIGNED_BYTES", "Bytes behind the last checkpoint: not signed, or signed only at recovery."
     NOT_DECRYPTED = (
         "NOT_DECRYPTED",
@@ -159,13 +163,36 @@ class Code(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class RecordSaid:
+    """Of a record that is not what was signed: its number, its type, and of a checkpoint the media time it names."""
+
+    seq: int
+    type: str
+    media_90k: tuple[int, int] | None = None
+
+
+class About(TypedDict, total=False):
+    """What a finding is about; see Finding."""
+
+    recording_id: str | None
+    at: int | None
+    until: int | None
+    follows: int | str | None
+    lost: bool
+    around: bool
+    media_90k: tuple[int, int] | None
+    record: RecordSaid | None
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing found. subject: the file or record it is about. recording_id: whose verdict it touches, if one's.
 
     at, until: which journal lines (counted through all files) it is about, None when it is about no particular ones.
     follows: what must lead to it, None when it stands for itself: the journal line (counted in the same way) at which
     the journal is broken or a signature wrong, or the subject of a media file that was changed. lost: it says that a
-    part of the media is not there.
+    part of the media is not there. around: it is about what is no evidence, such as a package's pages. media_90k: from
+    when to when of the recording nothing proves the media any more because of it. record: the record it is about.
     """
 
     code: Code
@@ -177,6 +204,9 @@ class Finding:
     until: int | None = None
     follows: int | str | None = None
     lost: bool = False
+    around: bool = False
+    media_90k: tuple[int, int] | None = None
+    record: RecordSaid | None = None
 
     def to_json(self) -> dict[str, str | None]:
         """For programs."""
@@ -197,71 +227,28 @@ class Findings:
         self._counts: dict[tuple[Code, Severity, str | None], int] = {}
         self._left_out: dict[tuple[Code, Severity, str | None], int] = {}
 
-    def add(
-        self,
-        code: Code,
-        severity: Severity,
-        subject: str,
-        sentence: str,
-        *,
-        recording_id: str | None = None,
-        at: int | None = None,
-        until: int | None = None,
-        follows: int | str | None = None,
-        lost: bool = False,
-    ) -> None:
+    def add(self, code: Code, severity: Severity, subject: str, sentence: str, **about: Unpack[About]) -> None:
         """Take one finding; `until` defaults to `at`."""
-        key = (code, severity, recording_id)
+        key = (code, severity, about.get("recording_id"))
         seen = self._counts[key] = self._counts.get(key, 0) + 1
         if seen <= (MAX_SAME_FINDINGS if len(self._found) < MAX_FINDINGS else MAX_SAME_WHEN_MANY):
-            until = at if until is None else until
-            self._found.append(Finding(code, severity, subject, sentence, recording_id, at, until, follows, lost))
+            if about.get("until") is None:
+                about["until"] = about.get("at")
+            self._found.append(Finding(code, severity, subject, sentence, **about))
         else:
             self._left_out[key] = self._left_out.get(key, 0) + 1
 
-    def fail(
-        self,
-        code: Code,
-        subject: str,
-        sentence: str,
-        *,
-        recording_id: str | None = None,
-        at: int | None = None,
-        until: int | None = None,
-        follows: int | str | None = None,
-        lost: bool = False,
-    ) -> None:
+    def fail(self, code: Code, subject: str, sentence: str, **about: Unpack[About]) -> None:
         """Take one that refutes the evidence."""
-        self.add(
-            code,
-            Severity.FAIL,
-            subject,
-            sentence,
-            recording_id=recording_id,
-            at=at,
-            until=until,
-            follows=follows,
-            lost=lost,
-        )
+        self.add(code, Severity.FAIL, subject, sentence, **about)
 
-    def warn(
-        self,
-        code: Code,
-        subject: str,
-        sentence: str,
-        *,
-        recording_id: str | None = None,
-        at: int | None = None,
-        until: int | None = None,
-    ) -> None:
+    def warn(self, code: Code, subject: str, sentence: str, **about: Unpack[About]) -> None:
         """Take one that a person must judge."""
-        self.add(code, Severity.WARN, subject, sentence, recording_id=recording_id, at=at, until=until)
+        self.add(code, Severity.WARN, subject, sentence, **about)
 
-    def note(
-        self, code: Code, subject: str, sentence: str, *, recording_id: str | None = None, at: int | None = None
-    ) -> None:
+    def note(self, code: Code, subject: str, sentence: str, **about: Unpack[About]) -> None:
         """Take one that is as designed."""
-        self.add(code, Severity.NOTE, subject, sentence, recording_id=recording_id, at=at)
+        self.add(code, Severity.NOTE, subject, sentence, **about)
 
     def all(self) -> list[Finding]:
         """What was found, in order; where findings were only counted, one more says how many."""

@@ -41,7 +41,9 @@ def check_folder(evidence: Evidence, recording: RecordingCheck, findings: Findin
                 recording_id=recording_id,
             )
         return
-    recording.derived.check(folder, recording_id, findings, closed=recording.closed, writing=writing)
+    recording.derived.check(
+        folder, recording_id, findings, closed=recording.closed, writing=writing, is_package=evidence.is_package
+    )
     known = recording.files | {RECORDING_JSON_NAME} | (_PACKAGE_NAMES if evidence.is_package else set())
     for name in names_in(folder):
         subject = f"{recording_id}/{name}"
@@ -58,13 +60,13 @@ def check_folder(evidence: Evidence, recording: RecordingCheck, findings: Findin
             findings.warn(
                 Code.UNSIGNED_BYTES,
                 subject,
-                f"No record names {name} yet: nothing vouches for it.",
+                f"No record names {name}{'' if evidence.is_package else ' yet'}: nothing vouches for it.",
                 recording_id=recording_id,
             )
         else:
             findings.fail(
                 Code.FILE_UNKNOWN, subject, f"No record names {name}: it does not belong here.",
-                recording_id=recording_id,
+                recording_id=recording_id, around=True,
             )  # fmt: skip
 
 

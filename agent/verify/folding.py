@@ -14,11 +14,15 @@ from agent.verify.finding import Code, Finding, Severity
 _BREAKS = frozenset(
     {
         Code.SIGNATURE_BAD, Code.JOURNAL_SEQ, Code.JOURNAL_CHAIN_BROKEN, Code.JOURNAL_LINE_BAD,
-        Code.JOURNAL_FILE_MISSING, Code.FILE_UNREADABLE,
+        Code.JOURNAL_FILE_MISSING, Code.FILE_UNREADABLE, Code.CERT_UNKNOWN,
     }
 )  # fmt: skip
-"""Say that at their line the journal is not what was signed. When two stand at one line, the first of these leads."""
-_BREAK_ORDER = (Code.SIGNATURE_BAD, Code.JOURNAL_FILE_MISSING, Code.FILE_UNREADABLE, Code.JOURNAL_LINE_BAD)
+"""Say that from their line on the journal is not what was signed, or cannot be checked."""
+_BREAK_ORDER = (
+    Code.SIGNATURE_BAD, Code.JOURNAL_FILE_MISSING, Code.FILE_UNREADABLE, Code.JOURNAL_LINE_BAD, Code.JOURNAL_SEQ,
+    Code.JOURNAL_CHAIN_BROKEN, Code.CERT_UNKNOWN,
+)  # fmt: skip
+"""When two stand at one line, the first of these leads."""
 _CHANGED_FILE = frozenset(
     {Code.CHECKPOINT_HASH, Code.SEGMENT_HASH, Code.SEGMENT_SIZE, Code.SEGMENT_MISSING, Code.INIT_HASH}
 )
@@ -53,9 +57,10 @@ class _Index:
             if finding.severity is not Severity.FAIL:
                 continue
             if finding.code in _BREAKS and finding.at is not None:
-                rank = _BREAK_ORDER.index(finding.code) if finding.code in _BREAK_ORDER else len(_BREAK_ORDER)
+                rank = _BREAK_ORDER.index(finding.code)
                 self._lines[finding.at] = min(self._lines.get(finding.at, (rank, number)), (rank, number))
-                self._journal_files.setdefault(finding.subject.partition(" ")[0], number)
+                if finding.code is not Code.CERT_UNKNOWN:
+                    self._journal_files.setdefault(finding.subject.partition(" ")[0], number)
                 if finding.code is Code.SIGNATURE_BAD:
                     self._bad_signatures.setdefault(finding.at, number)
             elif finding.code in _CHANGED_FILE:

@@ -18,8 +18,9 @@ from agent.verify.evidence_file import RECORDING_ID, SEGMENT_NAME, is_refused_fo
 from agent.verify.fields import FieldError, Fields
 from agent.verify.finding import Findings
 from agent.verify.journal import RUN_START_REASONS, JournalLine, JournalReader
+from agent.verify.media_job import FileSum
 from agent.verify.plain import said_plain
-from agent.verify.segments import CHUNK_BYTES, FileSum
+from agent.verify.segments import CHUNK_BYTES
 
 
 @dataclass(frozen=True, slots=True)

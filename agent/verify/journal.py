@@ -20,6 +20,7 @@ from agent.vault.record import MAX_LINE_BYTES, ZERO_HASH, Record, parse_line
 from agent.verify.evidence_file import JOURNAL_NAME, LEFTOVER_NAME, STUB_NAME, is_plain_folder, names_in, open_plain
 from agent.verify.fields import FieldError, Fields
 from agent.verify.finding import Code, Findings
+from agent.verify.journal_order import JournalOrder
 from agent.verify.words import counted
 
 RUN_START_REASONS = frozenset({"first", "started", "recovered"})
@@ -85,6 +86,7 @@ class JournalReader:
         self._findings = findings
         self._extract = extract
         self._ordinal = 0
+        self._order = JournalOrder(findings)
         self._head: tuple[int, str] | None = None if extract else (0, ZERO_HASH)
         self.files = 0
         self.unfinished_bytes = 0
@@ -105,6 +107,7 @@ class JournalReader:
             except OSError as error:
                 self._fail(Code.FILE_UNREADABLE, name, f"cannot be read: {error.strerror}.")
                 self._head = None
+        self._order.finish()
 
     def _fail(self, code: Code, name: str, what: str) -> None:
         self._findings.fail(code, f"journal/{name}", f"The journal file {name} {what}", at=self._ordinal)
@@ -220,12 +223,6 @@ class JournalReader:
             seq, sha256 = self._head
             if record.seq != seq + 1:
                 unbroken = False
-                self._findings.fail(
-                    Code.JOURNAL_SEQ,
-                    place,
-                    self._out_of_order(seq, record.seq),
-                    at=self._ordinal,
-                )
             elif record.prev != sha256:
                 unbroken = False
                 self._findings.fail(
@@ -235,19 +232,12 @@ class JournalReader:
                     "changed.",
                     at=self._ordinal,
                 )
+        before = self._head[0] if self._head is not None else None
+        self._order.take(record.seq, before=before, place=place, ordinal=self._ordinal)
         self._head = (record.seq, record.sha256)
         line = JournalLine(record, name, number, end_offset, self._ordinal, unbroken)
         self._ordinal += 1
         return line
-
-    @staticmethod
-    def _out_of_order(before: int, seq: int) -> str:
-        if seq == before + 2:
-            return f"Record {before + 1} is missing from the journal: record {seq} follows on record {before}."
-        if seq > before + 2:
-            gone = f"Records {before + 1} to {seq - 1} are missing from the journal"
-            return f"{gone}: record {seq} follows on record {before}."
-        return f"Record {seq} follows on record {before}: records were added, moved or doubled in the journal."
 
     def _bad_line(self, name: str, bad: tuple[int, str, bool]) -> None:
         number, reason, _ = bad
@@ -306,7 +296,14 @@ class JournalReader:
             whole_records += _is_record(line)
         subject = f"journal/{name}"
         if not opening.torn_exact:
-            if size:
+            if size and self._extract:
+                self._fail(
+                    Code.TORN_TAIL_MISMATCH,
+                    name,
+                    f"ends in {size} bytes behind its chained part, which a package leaves out: somebody put them "
+                    "there.",
+                )
+            elif size:
                 self._findings.note(
                     Code.TORN_TAIL,
                     subject,

@@ -9,9 +9,11 @@ from queue import Queue
 from typing import Self
 
 from agent.encryption.identity import Identities
+from agent.verify.exchanged import ExchangedFiles
 from agent.verify.finding import Findings
+from agent.verify.media_job import FileSum, MediaJob
 from agent.verify.plain import PlainChecker
-from agent.verify.segments import FileSum, MediaChecker, MediaJob
+from agent.verify.segments import MediaChecker
 
 MAX_WAITING = 64
 
@@ -27,6 +29,7 @@ class MediaThread:
     ) -> None:
         """on_bytes(count): called in the thread as bytes are hashed. identities: open encrypted segments."""
         self.findings = Findings()
+        self.exchanged = ExchangedFiles()
         self.sums: dict[str, FileSum] = {}
         self._keep_sums = keep_sums
         self._checker = MediaChecker(
@@ -60,5 +63,8 @@ class MediaThread:
             except Exception as error:  # noqa: BLE001  handed over to the thread that leaves the context
                 self._error = error
                 continue
-            if found is not None and self._keep_sums:
+            if found is None:
+                continue
+            self.exchanged.take(job, found)
+            if self._keep_sums:
                 self.sums[job.name] = found

@@ -16,7 +16,8 @@ from agent.errors import EncryptionError
 from agent.media.mp4 import MAX_MOOF_BYTES, FragmentInfo, Mp4Error, fragment_info
 from agent.verify.fields import Fields
 from agent.verify.finding import Code, Findings
-from agent.verify.segments import CHUNK_BYTES, Checkpoint, FileSum, MediaJob, fragment_difference, said_by
+from agent.verify.media_job import Checkpoint, FileSum, MediaJob
+from agent.verify.segments import CHUNK_BYTES, fragment_difference, said_by
 
 NOTHING = FileSum(0, hashlib.sha256().hexdigest())
 
@@ -41,11 +42,11 @@ class PlainChecker:
         try:
             why = self._identities.decrypt(_vouched(file, job.bytes), reader.take)
         except EncryptionError as error:
-            # Its ciphertext was compared with what was signed before: the identity is another's, or the camera erred.
-            self._findings.warn(
+            # Its ciphertext is what was signed. That the identity is another's, or the camera erred, changes no byte.
+            self._findings.note(
                 Code.IDENTITY,
                 job.subject,
-                f"{job.name} could not be looked into. {error}",
+                f"The identity given does not open {job.name}, so nobody looked into it: {error}",
                 recording_id=job.recording_id,
             )
             return

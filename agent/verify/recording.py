@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from agent.media.units import ns_to_90k
 from agent.vault.layout import INIT_NAME, is_encrypted
@@ -13,8 +12,10 @@ from agent.verify.derived import DerivedJson
 from agent.verify.evidence_file import RECORDING_ID, SEGMENT_NAME
 from agent.verify.fields import FieldError, Fields
 from agent.verify.finding import Code, Findings, Severity
+from agent.verify.media_job import Checkpoint, FileSum, MediaJob
+from agent.verify.missed_frames import MissedFrames
+from agent.verify.opened import Opened
 from agent.verify.plain import NOTHING, said_plain
-from agent.verify.segments import Checkpoint, FileSum, MediaJob
 from agent.verify.sums import EMPTY_SHA256, Totals, segment_difference
 from agent.verify.words import counted, media_place
 
@@ -27,19 +28,6 @@ class UnsafeNameError(FieldError):
 
 class AbsentRecordError(FieldError):
     """A record needs an earlier one of its recording that is not there."""
-
-
-@dataclass(slots=True)
-class Opened:
-    """What `recording-open` says, as far as reports need it. start_utc_ns: claimed wall time of media time 0."""
-
-    origin_boottime_ns: int
-    start_utc_ns: int
-    clock_source: str
-    configured_pre_event_ms: int
-    actual_pre_event_ms: int
-    pre_event_short_reason: str | None
-    linked_from: str | None
 
 
 class RecordingCheck:
@@ -57,7 +45,11 @@ class RecordingCheck:
         self._media = media
         self.first_ordinal: int | None = None
         self.last_ordinal = 0
+        self.covered_ordinal: int | None = None
+        """The line whose signature covers its end, once it is closed; None while there is none."""
         self.triggered = False
+        self.trigger_journalled = False
+        """The record that closes a recovered recording says that its trigger stood in the journal."""
         self.opened: Opened | None = None
         self.closed = False
         self.recovered = False
@@ -76,6 +68,7 @@ class RecordingCheck:
         self.fragments = 0
         """Number of the last one that a checkpoint vouches for."""
         self._gap_before_next = False
+        self._missed_frames = MissedFrames()
         self._sealed_at_start = False
         self._trusted = True
         """The signature of the record that is being taken does not speak against it."""
@@ -133,16 +126,7 @@ class RecordingCheck:
     def _open(self, record: Record, fields: Fields) -> None:
         if self.opened is not None:
             raise FieldError("its recording was opened before")
-        origin = fields.integer("media_origin_boottime_ns")
-        self.opened = Opened(
-            origin,
-            round(fields.utc().timestamp() * 1_000_000) * 1000 - (fields.integer("boottime_ns") - origin),
-            str(record.fields["clock_source"]),
-            fields.count("configured_pre_event_ms"),
-            fields.count("actual_pre_event_ms"),
-            fields.optional_text("pre_event_short_reason"),
-            fields.optional_text("linked_from"),
-        )
+        self.opened = Opened.of(record, fields)
         self._init_file(fields)
         if self.opened.actual_pre_event_ms < self.opened.configured_pre_event_ms:
             why = self.opened.pre_event_short_reason
@@ -205,6 +189,7 @@ class RecordingCheck:
                 follows=checkpoint.follows,
             )
         self._check_time(record, checkpoint)
+        self._missed_frames.take(checkpoint, self.opened.fps)
         before.append(checkpoint)
         self.files.add(name)
         self.fragments = checkpoint.fragment
@@ -237,7 +222,7 @@ class RecordingCheck:
         if state == "missing":
             self._fail(
                 Code.SEGMENT_MISSING,
-                f"{name} was gone when the camera started again, though it had signed "
+                f"{name}{_span(checkpoints)} was gone when the camera started again, though it had signed "
                 f"{counted(len(checkpoints), 'fragment')} of it.",
             )
             return
@@ -341,6 +326,8 @@ class RecordingCheck:
     def _close(self, _record: Record, fields: Fields) -> None:
         self.closed = True
         self.recovered = fields.flag("recovered")
+        if "triggered" in _record.fields:
+            self.trigger_journalled = fields.flag("triggered")
         if self._sealed_at_start and not self.recovered:
             self._fail(Code.RECORD_INVALID, "The record that closes it hides that it was cut off: a segment says so.")
         if self.recovered and "init_file" in _record.fields and fields.optional_text("init_file") is not None:
@@ -368,8 +355,7 @@ class RecordingCheck:
             self._findings.warn(
                 Code.FRAMES_MISSED,
                 self.recording_id,
-                f"{counted(missed, 'frame')} of its picture {'is' if missed == 1 else 'are'} missing: the camera did "
-                "not keep up, and says so itself.",
+                self._missed_frames.sentence(missed),
                 recording_id=self.recording_id,
             )
         if self.recovered:
@@ -387,3 +373,10 @@ class RecordingCheck:
                 "It was stopped before anything of it was stored: there is no video.",
                 recording_id=self.recording_id,
             )
+
+
+def _span(checkpoints: Sequence[Checkpoint]) -> str:
+    if not checkpoints:
+        return ""
+    begin, end = checkpoints[0].first_media_90k, checkpoints[-1].end_media_90k
+    return f" with {media_place(begin)} to {media_place(end)} of the recording"

@@ -32,7 +32,7 @@ class RecordingReport:
 
     marker_ms: media times of the wearer's markers. bytes: of media that signatures cover.
     time: what timestamps say of it, None when it has no records. aspects: the verdict on each question, in the order of
-    Aspect.
+    Aspect. log_intact: its part of the journal is what the camera signed, so that what the journal says of it counts.
     """
 
     recording_id: str
@@ -52,6 +52,7 @@ class RecordingReport:
     linked_from: str | None
     time: Interval | None = None
     aspects: tuple[AspectVerdict, ...] = ()
+    log_intact: bool = True
 
     @property
     def start_utc(self) -> datetime | None:
@@ -70,6 +71,7 @@ class RecordingReport:
             "recording_id": self.recording_id,
             "verdict": self.verdict.value,
             "verdicts": {verdict.aspect.value: verdict.to_json() for verdict in self.aspects},
+            "log_intact": self.log_intact,
             "closed": self.closed,
             "recovered": self.recovered,
             "stop_reason": self.stop_reason,
@@ -89,19 +91,23 @@ class RecordingReport:
 
 @dataclass(frozen=True, slots=True)
 class CertificateReport:
-    """A certificate that signed. fingerprint: SHA-256 of its DER as openssl prints it."""
+    """A certificate that signed. fingerprint: SHA-256 of its DER as openssl prints it.
+
+    records: numbers, first and last, of the records that stand under it, in order; empty for a video without a journal.
+    """
 
     subject: str
     fingerprint: str
+    records: tuple[tuple[int, int], ...] = ()
 
     @classmethod
-    def of(cls, certificate: x509.Certificate) -> CertificateReport:
+    def of(cls, certificate: x509.Certificate, records: tuple[tuple[int, int], ...] = ()) -> CertificateReport:
         """Of a certificate whose names may be unreadable."""
         try:
             subject = certificate.subject.rfc4514_string({NameOID.SERIAL_NUMBER: "serialNumber"})
         except ValueError:
             subject = "unreadable"
-        return cls(subject, fingerprint_text(certificate))
+        return cls(subject, fingerprint_text(certificate), records)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +142,10 @@ class Report:
             "kind": self.kind,
             "ok": self.ok,
             "device_id": self.device_id,
-            "certificates": [{"subject": c.subject, "sha256_fingerprint": c.fingerprint} for c in self.certificates],
+            "certificates": [
+                {"subject": c.subject, "sha256_fingerprint": c.fingerprint, "records": [list(r) for r in c.records]}
+                for c in self.certificates
+            ],
             "root_given": self.root_given,
             "journal": {
                 "files": self.journal_files,

@@ -5,92 +5,19 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.media.mp4 import FragmentInfo, FragmentSpan, Mp4Error, fragment_info, whole_fragments
-from agent.vault.layout import is_encrypted
 from agent.verify.evidence_file import open_plain
 from agent.verify.finding import Code, Findings
+from agent.verify.media_job import Checkpoint, FileSum, MediaJob
 from agent.verify.words import Said, SaidPlace, counted, disagreement, media_place
 
 CHUNK_BYTES = 1 << 20
 VIDEO_TRACK_ID = 1
 AUDIO_TRACK_ID = 2
-
-
-@dataclass(frozen=True, slots=True)
-class FileSum:
-    """What a file holds, or is said to hold."""
-
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """What one checkpoint record says; see docs/evidence-format.md."""
-
-    seq: int
-    fragment: int
-    bytes: int
-    sha256: str
-    first_media_90k: int
-    end_media_90k: int
-    frames: int
-    audio_frames: int
-    plain: FileSum | None = None
-    """Of an encrypted file: what its bytes up to here open to."""
-    follows: int | None = None
-    """The journal line at which the journal is broken, when that may be why this does not fit its fragment."""
-    trusted: bool = True
-    """False when the record's own signature does not fit it."""
-
-    @property
-    def where(self) -> str:
-        """For sentences: the part of the recording that it vouches for."""
-        return f"{media_place(self.first_media_90k)} to {media_place(self.end_media_90k)} of the recording"
-
-
-@dataclass(frozen=True, slots=True)
-class MediaJob:
-    """One file of a recording and everything that was signed about its bytes.
-
-    state: "init", a segment record's state, or "open" for a segment without a record. bytes, sha256: what the last
-    record vouches for. spare_bytes: how many more may follow without being a fault. fragments, frames: of the record,
-    for what was recovered behind the last checkpoint.
-    """
-
-    recording_id: str
-    name: str
-    state: str
-    bytes: int
-    sha256: str
-    checkpoints: Sequence[Checkpoint] = field(default=())
-    spare_bytes: int = 0
-    fragments: int = 0
-    frames: int = 0
-    plain: FileSum | None = None
-    """Of an encrypted file: what the vouched bytes open to, as its segment record says."""
-    trusted: bool = True
-    """False when the signature of the record that says `sha256` does not fit it."""
-
-    @property
-    def where(self) -> str:
-        """For sentences: the part of the recording that its checkpoints vouch for. It must have some."""
-        begin, end = self.checkpoints[0].first_media_90k, self.checkpoints[-1].end_media_90k
-        return f"{media_place(begin)} to {media_place(end)} of the recording"
-
-    @property
-    def encrypted(self) -> bool:
-        """Whether it is an age file, of which only the ciphertext can be checked without a key."""
-        return is_encrypted(self.name)
-
-    @property
-    def subject(self) -> str:
-        """For findings."""
-        return f"{self.recording_id}/{self.name}"
 
 
 PlainCheck = Callable[[MediaJob, io.FileIO], None]
@@ -118,20 +45,36 @@ class MediaChecker:
         except FileNotFoundError:
             if job.bytes or job.state == "open":
                 where = f" with {job.where}" if job.checkpoints else ""
-                self._fail(
-                    job, Code.SEGMENT_MISSING, f"{job.name}{where} is gone; {job.bytes} bytes of it were signed."
-                )
+                sentence = f"{job.name}{where} is gone; {job.bytes} bytes of it were signed."
+                self._fail(job, Code.SEGMENT_MISSING, sentence, media_90k=job.media_90k)
         except OSError as error:
             code = Code.SEGMENT_MISSING if job.bytes else Code.FILE_UNREADABLE
-            self._fail(job, code, f"{job.name} cannot be read: {error.strerror}.")
+            where = f" with {job.where}" if job.checkpoints else ""
+            sentence = f"{job.name}{where} cannot be read: {error.strerror}."
+            self._fail(job, code, sentence, media_90k=job.media_90k)
         return None
 
     def _fail(
-        self, job: MediaJob, code: Code, sentence: str, *, follows: int | str | None = None, lost: bool = False
+        self,
+        job: MediaJob,
+        code: Code,
+        sentence: str,
+        *,
+        follows: int | str | None = None,
+        lost: bool = False,
+        media_90k: tuple[int, int] | None = None,
     ) -> None:
         if job.state == "init":
             code = Code.INIT_HASH
-        self._findings.fail(code, job.subject, sentence, recording_id=job.recording_id, follows=follows, lost=lost)
+        self._findings.fail(
+            code,
+            job.subject,
+            sentence,
+            recording_id=job.recording_id,
+            follows=follows,
+            lost=lost,
+            media_90k=media_90k,
+        )
 
     def _check(self, job: MediaJob, file: io.FileIO) -> FileSum:
         digest = hashlib.sha256()
@@ -151,6 +94,7 @@ class MediaChecker:
                     f"recording is lost from {media_place(checkpoint.first_media_90k)} to the end of that file, "
                     f"at {media_place(job.checkpoints[-1].end_media_90k)}.",
                     lost=True,
+                    media_90k=(checkpoint.first_media_90k, job.checkpoints[-1].end_media_90k),
                 )
                 return FileSum(position, digest.hexdigest())
             if not intact:
@@ -188,6 +132,7 @@ class MediaChecker:
                 Code.SEGMENT_HASH,
                 f"The {job.bytes} bytes of {job.name}{what} are not those that were signed.",
                 follows=None if intact else job.subject,
+                media_90k=job.media_90k,
             )
         end, _ = self._hash_to(file, digest, position, None)
         self._judge_rest(job, end - job.bytes)
@@ -244,7 +189,8 @@ class MediaChecker:
                     end = media_place(job.checkpoints[-1].end_media_90k)
                     sentence += f" From there to the end of that file, at {end}, nothing of it is proved any more."
             follows = checkpoint.follows if file_is_good else None
-            self._fail(job, Code.CHECKPOINT_HASH, sentence, follows=follows)
+            hurt = None if file_is_good else (checkpoint.first_media_90k, job.checkpoints[-1].end_media_90k)
+            self._fail(job, Code.CHECKPOINT_HASH, sentence, follows=follows, media_90k=hurt)
             if found.wrong:
                 self._disagrees(job, checkpoint, found.wrong, follows=follows if file_is_good else job.subject)
         mismatches.clear()
@@ -288,15 +234,22 @@ class MediaChecker:
 
     def _check_recovered(self, job: MediaJob, file: io.FileIO, checkpointed: int) -> None:
         if job.encrypted:
-            self._note_recovered(job, checkpointed, "")
+            # Anybody can encrypt to the recipients, whose keys are public.
+            self._judge_recovered(job, checkpointed, "What lies there is encrypted, and")
             return
         file.seek(0)
         buffered = io.BufferedReader(file, 4096)
-        count = frames = behind = 0
+        count = frames = behind = unsigned_frames = 0
+        number = job.checkpoints[-1].fragment if job.checkpoints else None
+        goes_on = True
         for span in whole_fragments(buffered):  # one by one: a file of the smallest has millions
             count += 1
-            frames += span.info.tracks[VIDEO_TRACK_ID].sample_count if _has_video(span) else 0
-            behind += span.offset >= checkpointed
+            found = span.info.tracks[VIDEO_TRACK_ID].sample_count if _has_video(span) else 0
+            frames += found
+            if span.offset >= checkpointed:
+                behind += 1
+                unsigned_frames += found
+                goes_on &= number is None or span.info.sequence_number == number + behind
         buffered.detach()  # it would else close the file, which is not its own
         if (count, frames) != (job.fragments, job.frames):
             self._fail(
@@ -305,18 +258,34 @@ class MediaChecker:
                 f"{job.name} holds {counted(count, 'whole fragment')} with {counted(frames, 'frame')}; its record "
                 f"says {job.fragments} with {job.frames}.",
             )
-        what = counted(behind, "whole fragment") if behind else "no whole fragment"
-        self._note_recovered(job, checkpointed, f" ({what} in them)")
+        what = f"They hold {counted(behind, 'whole fragment')} with {counted(unsigned_frames, 'frame')}, and"
+        if not goes_on:
+            what = f"{what.removesuffix(', and')}, whose numbers do not go on from the checkpoints', and"
+        self._judge_recovered(job, checkpointed, what if behind else None)
 
-    def _note_recovered(self, job: MediaJob, checkpointed: int, what: str) -> None:
-        if job.bytes > checkpointed:
+    def _judge_recovered(self, job: MediaJob, checkpointed: int, what: str | None) -> None:
+        """what: begins the sentence on media that can be played; None when there is none behind the checkpoints."""
+        if job.bytes <= checkpointed:
+            return
+        where = (
+            f"The last {job.bytes - checkpointed} bytes of {job.name} lie behind its last checkpoint{_until(job)}: the "
+            "camera signed them only when it started again, as it found them."
+        )
+        if what is None:
             self._findings.note(
                 Code.UNSIGNED_BYTES,
                 job.subject,
-                f"The last {job.bytes - checkpointed} bytes of {job.name}{what} lie behind its last checkpoint"
-                f"{_until(job)}: the camera signed them only when it started again, as it found them.",
+                f"{where} They hold no whole fragment.",
                 recording_id=job.recording_id,
             )
+            return
+        self._findings.warn(
+            Code.UNSIGNED_MEDIA,
+            job.subject,
+            f"{where} {what} no signature tells whether they are what was being written when power was lost, or what "
+            "somebody who had the card put there before that start. Ask who had it.",
+            recording_id=job.recording_id,
+        )
 
 
 def _has_video(span: FragmentSpan) -> bool:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.utils import CryptographyDeprecationWarning
-from cryptography.x509.oid import NameOID
 
 from agent.errors import CmsError, DeviceKeyError
-from agent.trust.certificates import check_chain, fingerprint_hex, fingerprint_text, parse_chain, pem, public_key_der
+from agent.trust.certificates import check_chain, fingerprint_hex, fingerprint_text, parse_chain, pem
 from agent.trust.cms import verify_detached
 from agent.vault.layout import CHAIN_NAME, ROOT_NAME, kept_chain_name
+from agent.verify.certificate_path import common_name, path_from, public_key
+from agent.verify.certificate_spans import CertificateSpans
 from agent.verify.evidence_file import KEPT_CHAIN_NAME, is_refused_folder, names_in, read_plain
 from agent.verify.fields import FieldError, Fields
-from agent.verify.finding import TO_THE_END, Code, Findings
+from agent.verify.finding import TO_THE_END, Code, Findings, RecordSaid, Severity
 from agent.verify.journal import RUN_START_REASONS, JournalLine
 from agent.verify.words import counted
 
@@ -27,6 +27,7 @@ MAX_PEM_BYTES = 1 << 20
 MAX_CERTIFICATES = 64
 MAX_KEPT_CHAINS = 63
 MAX_LATE = 1000
+MAX_MEDIA_90K = 1 << 50
 
 
 @dataclass(slots=True)
@@ -34,6 +35,7 @@ class _Key:
     """One certificate that journal files name, and the claimed times of what was signed under it."""
 
     certificate: x509.Certificate
+    spans: CertificateSpans = field(default_factory=CertificateSpans)
     first: datetime | None = None
     last: datetime | None = None
 
@@ -51,15 +53,25 @@ class SignatureCheck:
         self._roots = tuple(roots) if roots is not None else self._read(device / ROOT_NAME, required=False)
         self._keys: dict[str, _Key] = {}
         self._key: _Key | None = None
-        self._unknown: set[str] = set()
+        self._unknown: dict[str, tuple[str, CertificateSpans]] = {}
+        """By hash: the place of the first file that names it, and what stands under it."""
+        self._unknown_now: CertificateSpans | None = None
+        self._unknown_since: int | None = None
+        self._misnamed: tuple[int, str, str] | None = None
         self._introduced: str | None = None
         self.device_id: str | None = None
         self._pending_from: int | None = None
         self._pending = 0
+        self._unsigned = 0
         self._pending_total = 0
         self.signed = 0
         self.late: list[tuple[int, int]] = []
         """Ordinals, first and last, of lines that no signature covered when the camera was started again."""
+
+    @property
+    def certificate_records(self) -> list[tuple[tuple[int, int], ...]]:
+        """Which records stand under each of `certificates`."""
+        return [key.spans.records for key in self._keys.values()]
 
     @property
     def certificates(self) -> list[x509.Certificate]:
@@ -81,6 +93,12 @@ class SignatureCheck:
         """How many lines at the end no signature covers."""
         return self._pending
 
+    @property
+    def uncovered_for(self) -> int | None:
+        """The line from which on no signature at the end can be checked because its certificate is not there."""
+        since, start = self._unknown_since, self._pending_from
+        return since if since is not None and start is not None and start >= since else None
+
     def take(self, line: JournalLine) -> bool:
         """Check one line's signature, and remember what no signature covers yet; False when it has a wrong one."""
         if not line.unbroken and self._pending_from is not None:
@@ -93,23 +111,34 @@ class SignatureCheck:
                 at=self._pending_from,
                 until=line.ordinal - 1,
             )
-            self._pending_from, self._pending = None, 0
+            self._pending_from, self._pending, self._unsigned = None, 0, 0
         if line.record.type == "journal-open":
             self._opened(line)
+        spans = self._key.spans if self._key is not None else self._unknown_now
+        if spans is not None:
+            spans.take(line.ordinal, line.record.seq)
         if line.record.signature is not None and self._is_good(line, line.record.signature):
             self.signed += 1
             if line.record.type == "certificate-changed":
                 self._take_introduction(line)
-            self._pending_total += self._pending
+            self._pending_total += self._unsigned
+            self._unsigned = 0
             self._pending_from, self._pending = None, 0
             return True
         if self._pending_from is None:
             self._pending_from = line.ordinal
         self._pending += 1
+        # One whose signature cannot be checked, for want of its certificate, was not written without.
+        self._unsigned += line.record.signature is None
         return line.record.signature is None
 
-    def finish(self) -> None:
-        """Judge certificates, once all of the journal has been taken."""
+    def finish(self, concerns: Callable[[int, int], bool] = lambda _first, _last: True) -> None:
+        """Judge certificates, once all of the journal has been taken.
+
+        concerns(first, last): whether what is judged has records among these lines, or is covered by one of them; of
+        another certificate, which an extract holds for what was before or behind, it is only noted what is wrong.
+        """
+        self._end_misnamed(TO_THE_END)
         if self._pending_total:
             self._findings.note(
                 Code.SIGNATURE_PENDING,
@@ -131,8 +160,19 @@ class SignatureCheck:
                     f"device/{ROOT_NAME}",
                     "There is no root certificate, so nothing says whose camera this is; give it with --root ROOT.pem.",
                 )
+        for file, sha256, spans in ((file, sha256, spans) for sha256, (file, spans) in self._unknown.items()):
+            for first, last in spans.lines:
+                self._findings.add(
+                    Code.CERT_UNKNOWN,
+                    Severity.FAIL if concerns(first, last) else Severity.NOTE,
+                    f"journal/{file} line 1",
+                    f"{file} names the certificate {sha256}, which has no chain in device/; its signatures cannot be "
+                    "checked.",
+                    at=first,
+                    until=last,
+                )
         for key in self._keys.values():
-            self._judge(key)
+            self._judge(key, concerns)
         self._look_at_the_rest()
 
     def _look_at_the_rest(self) -> None:
@@ -183,7 +223,7 @@ class SignatureCheck:
             if fields.text("reason") in RUN_START_REASONS and self._pending_from is not None:
                 self._came_late(self._pending_from, line)
         except FieldError as error:
-            self._key = None
+            self._key = self._unknown_now = None
             self._findings.fail(Code.RECORD_INVALID, line.place, f"{line.place}: {error}.", at=line.ordinal)
             return
         before, self._key = self._key, self._find(sha256, line)
@@ -200,15 +240,19 @@ class SignatureCheck:
             self._changed(before, self._key, line)
         self._introduced = None
         self.device_id = device_id
-        if self._key is not None and (name := _common_name(self._key.certificate)) != device_id:
-            self._findings.warn(
-                Code.CERT_NAME,
-                line.place,
+        self._end_misnamed(line.ordinal - 1)
+        if self._key is not None and (name := common_name(self._key.certificate)) != device_id:
+            sentence = (
                 f"The journal names the camera {device_id[:80]!r}, its certificate is for {name!r}. Ask the department "
-                "which camera this is.",
-                at=line.ordinal,
-                until=TO_THE_END,
+                "which camera this is."
             )
+            self._misnamed = (line.ordinal, line.place, sentence)
+
+    def _end_misnamed(self, until: int) -> None:
+        if self._misnamed is not None:
+            at, place, sentence = self._misnamed
+            self._findings.warn(Code.CERT_NAME, place, sentence, at=at, until=until)
+            self._misnamed = None
 
     def _came_late(self, start: int, line: JournalLine) -> None:
         """A start goes on from what it finds, so its signatures cover what anybody with the card could have put there.
@@ -243,7 +287,7 @@ class SignatureCheck:
             self._findings.note(
                 Code.CERT_CHANGED, line.place, f"{said}; the key before introduced it.", at=line.ordinal
             )
-        elif _public_key(before.certificate) == _public_key(after.certificate) is not None:
+        elif public_key(before.certificate) == public_key(after.certificate) is not None:
             self._findings.note(Code.CERT_CHANGED, line.place, f"{said}; it is for the same key.", at=line.ordinal)
         else:
             self._findings.warn(
@@ -257,20 +301,18 @@ class SignatureCheck:
             )
 
     def _find(self, sha256: str, line: JournalLine) -> _Key | None:
-        if sha256 in self._keys:
-            return self._keys[sha256]
-        if found := self._look_up(sha256):
+        self._unknown_now = None
+        if sha256 not in self._keys and (found := self._look_up(sha256)):
             self._keys[sha256] = _Key(found)
+        if sha256 in self._keys:
+            self._unknown_since = None
             return self._keys[sha256]
-        if sha256 not in self._unknown and len(self._unknown) < MAX_CERTIFICATES:
-            self._unknown.add(sha256)
-            self._findings.fail(
-                Code.CERT_UNKNOWN,
-                line.place,
-                f"{line.file} names the certificate {sha256}, which has no chain in device/; its signatures cannot be "
-                "checked.",
-                at=line.ordinal,
-            )
+        if self._unknown_since is None:
+            self._unknown_since = line.ordinal
+        # Of more than a journal ever names, the last one stands for all.
+        known = sha256 in self._unknown or len(self._unknown) < MAX_CERTIFICATES
+        name = sha256 if known else next(reversed(self._unknown))
+        self._unknown_now = self._unknown.setdefault(name, (line.file, CertificateSpans()))[1]
         return None
 
     def _look_up(self, sha256: str) -> x509.Certificate | None:
@@ -297,6 +339,7 @@ class SignatureCheck:
                 f"changed. {error}",
                 recording_id=_recording_id(line),
                 at=line.ordinal,
+                record=RecordSaid(line.record.seq, line.record.type[:40], _media_90k(line)),
             )
             return False
         try:
@@ -308,8 +351,10 @@ class SignatureCheck:
         self._key.last = max(self._key.last or claimed, claimed)
         return True
 
-    def _judge(self, key: _Key) -> None:
-        path = self._path_from(key.certificate)
+    def _judge(self, key: _Key, concerns: Callable[[int, int], bool]) -> None:
+        (first, _), (_, last) = key.spans.lines[0], key.spans.lines[-1]
+        severity = Severity.FAIL if any(concerns(*lines) for lines in key.spans.lines) else Severity.NOTE
+        path = path_from(key.certificate, self._bundle)
         roots = self._roots or (() if self.root_given else (path[-1],))
         # The shape of the chain is judged at a moment when all of it was valid; claimed times are judged apart, because
         # a camera whose clock was not set signs with a sound key all the same.
@@ -317,7 +362,7 @@ class SignatureCheck:
         moment = max([moment, *(root.not_valid_before_utc for root in roots if root not in path)])
         subject = f"device/{CHAIN_NAME}"
         for problem in check_chain(path, roots, moment.astimezone(UTC)):
-            self._findings.fail(Code.CERT_CHAIN, subject, problem)
+            self._findings.add(Code.CERT_CHAIN, severity, subject, problem, at=first, until=last)
         begin, end = key.certificate.not_valid_before_utc, key.certificate.not_valid_after_utc
         if key.first is not None and key.first < begin:
             self._findings.warn(
@@ -325,21 +370,19 @@ class SignatureCheck:
                 subject,
                 f"Records claim times from {key.first:%Y-%m-%d %H:%M:%S} UTC on, before their certificate became valid "
                 f"({begin:%Y-%m-%d %H:%M:%S}): the camera's clock was wrong then, or the certificate's maker's.",
+                at=first,
+                until=last,
             )
         if key.last is not None and key.last > end:
-            self._findings.fail(
+            self._findings.add(
                 Code.TIME_OUTSIDE_CERTIFICATE,
+                severity,
                 subject,
                 f"Records claim times up to {key.last:%Y-%m-%d %H:%M:%S} UTC, after their certificate expired "
-                f"({end:%Y-%m-%d %H:%M:%S}).",
+                f"({end:%Y-%m-%d %H:%M:%S}): it was used for too long, or the camera's clock was ahead then.",
+                at=first,
+                until=last,
             )
-
-    def _path_from(self, certificate: x509.Certificate) -> list[x509.Certificate]:
-        """The certificate and its issuers as far as the bundle has them."""
-        path = [certificate]
-        while issuer := next((found for found in self._bundle if found not in path and _issued(path[-1], found)), None):
-            path.append(issuer)
-        return path
 
 
 def _without(count: int, where: str) -> str:
@@ -348,29 +391,14 @@ def _without(count: int, where: str) -> str:
     )
 
 
-def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
-
-
-def _public_key(certificate: x509.Certificate) -> bytes | None:
-    try:
-        return public_key_der(certificate.public_key())
-    except (ValueError, UnsupportedAlgorithm):
-        return None
-
-
-def _common_name(certificate: x509.Certificate) -> str | None:
-    try:
-        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    except ValueError:
-        return None
-    return str(names[0].value) if names else None
-
-
 def _recording_id(line: JournalLine) -> str | None:
     value = line.record.fields.get("recording_id")
     return value if isinstance(value, str) else None
+
+
+def _media_90k(line: JournalLine) -> tuple[int, int] | None:
+    """The media time that a checkpoint names, for sentences; None when it names none that there can be."""
+    begin, end = (line.record.fields.get(name) for name in ("first_media_90k", "end_media_90k"))
+    if line.record.type != "checkpoint" or not isinstance(begin, int) or not isinstance(end, int):
+        return None
+    return (begin, end) if 0 <= begin < end < MAX_MEDIA_90K else None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.verify.fields import Fields
-from agent.verify.segments import Checkpoint, FileSum
+from agent.verify.media_job import Checkpoint, FileSum
 from agent.verify.words import Said, SaidPlace, disagreement, short_sha256
 
 EMPTY_SHA256 = hashlib.sha256().hexdigest()

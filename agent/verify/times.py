@@ -19,9 +19,10 @@ class TimeCheck:
         self._boottime_ns = 0
         self._wall_minus_boot_ns = 0
 
-    def take(self, line: JournalLine) -> None:
+    def take(self, line: JournalLine, *, trusted: bool = True) -> None:
         """Compare with the line before. A `journal-open` stands in front of records that waited, so it may be later.
 
+        trusted: False when its signature is wrong: then it is somebody's word, and nothing follows from it.
         Raises FieldError when the times cannot be read.
         """
         fields = Fields(line.record.fields)
@@ -30,7 +31,7 @@ class TimeCheck:
             utc_ns = round(fields.utc().timestamp() * 1_000_000) * 1000
         except OverflowError as error:
             raise FieldError('its "utc" is no time') from error
-        if line.record.type == "journal-open":
+        if line.record.type == "journal-open" or not trusted:
             return
         wall_minus_boot_ns = utc_ns - boottime_ns
         if boot_id == self._boot_id:

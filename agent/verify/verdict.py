@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from agent.clock import NS_PER_MS
 from agent.media.units import VIDEO_TIMESCALE_90K
-from agent.verify.aspect import judge
+from agent.verify.aspect import is_log_wrong, judge
 from agent.verify.finding import Code, Finding, Severity
 from agent.verify.interval import Interval
 from agent.verify.recording import RecordingCheck
@@ -18,8 +18,12 @@ def _touches(finding: Finding, check: RecordingCheck) -> bool:
         return finding.recording_id == check.recording_id
     if finding.at is None or finding.until is None:
         return True
-    # What an unclosed recording still had to come may have been taken out anywhere behind it.
-    ends_before = check.closed and finding.at > check.last_ordinal
+    # What an unclosed recording still had to come may have been taken out anywhere behind it. Under whose certificate
+    # its records stand is also said by the record whose signature covers its end.
+    last = check.last_ordinal
+    if finding.code.startswith("CERT_") and check.covered_ordinal is not None:
+        last = check.covered_ordinal
+    ends_before = check.closed and finding.at > last
     return not ends_before and finding.until >= (check.first_ordinal or 0)
 
 
@@ -30,11 +34,12 @@ def recording_report(
     *,
     root_given: bool,
     signed: bool,
+    is_package: bool,
 ) -> RecordingReport:
     """One recording's part of the report. A fault of the journal refutes only recordings whose records it touches.
 
     time: what timestamps say of it. root_given: the examiner brought a root certificate. signed: there are valid
-    signatures in the journal.
+    signatures in the journal. is_package: it lies in a package, and not in a vault.
     """
     # How the journal goes on behind a closed recording makes no less of it: its log is complete up to its close.
     behind = {Code.RUN_NOT_ENDED} if check.closed else set()
@@ -62,6 +67,7 @@ def recording_report(
         gaps=check.totals.gaps,
         linked_from=opened.linked_from if opened else None,
         time=time,
+        log_intact=signed and not is_log_wrong(touching),
         aspects=judge(
             touching,
             root_given=root_given,
@@ -70,5 +76,7 @@ def recording_report(
             holds_completely=f"All {check.fragments} fragments from the first to the last are here, and no record is "
             "missing between trigger and close.",
             time=time,
+            pre_event_ms=opened.actual_pre_event_ms if opened else 0,
+            is_package=is_package,
         ),
     )

@@ -15,30 +15,33 @@ from cryptography import x509
 
 from agent.encryption.identity import Identities
 from agent.vault.record import Record
+from agent.verify.closing import check_closed
 from agent.verify.coverage import check_coverage
 from agent.verify.encryption import EncryptionCheck
-from agent.verify.evidence import PACKAGE_NAME, PACKAGE_VERSION, Evidence, device_name, locate
+from agent.verify.evidence import PACKAGE_NAME, PACKAGE_VERSION, Evidence, locate
 from agent.verify.evidence_file import (
     JOURNAL_NAME,
     SEGMENT_NAME,
     names_in,
 )
 from agent.verify.fields import FieldError
-from agent.verify.finding import Code, Finding, Findings, Severity
+from agent.verify.finding import Code, Finding, Findings
 from agent.verify.folders import check_folder, check_refused, check_unrecorded
 from agent.verify.journal import JournalLine, JournalReader
+from agent.verify.media_job import MediaJob
 from agent.verify.media_thread import MediaThread
-from agent.verify.package import check_parts, check_sums
+from agent.verify.package import check_label, check_parts, check_sums
 from agent.verify.recording import AbsentRecordError, RecordingCheck, UnsafeNameError
 from agent.verify.report import CertificateReport, Report
 from agent.verify.runs import RunCheck
-from agent.verify.segments import MediaJob
 from agent.verify.signatures import SignatureCheck
+from agent.verify.support import SupportMaker, check_support
 from agent.verify.times import TimeCheck
 from agent.verify.timestamps import TimestampCheck
 from agent.verify.verdict import recording_report
 from agent.verify.video import VideoCheck
-from agent.verify.words import counted, media_place
+from agent.verify.video_report import video_findings
+from agent.verify.words import counted
 
 Progress = Callable[[int, int], None]
 
@@ -59,6 +62,7 @@ def verify_path(
     tsa_roots: Sequence[x509.Certificate] | None = None,
     identities: Identities | None = None,
     video: bool = False,
+    support: SupportMaker | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Check everything under `path`, a vault or an evidence package.
@@ -67,10 +71,11 @@ def verify_path(
     tsa_roots: certificates of time authorities the examiner trusts; with None timestamps count unchecked, and say so.
     identities: open encrypted segments and sealed fields; None checks them as they are.
     video: read the signatures in the video of each recording, too.
+    support: makes a package's support sheet anew; None leaves it unchecked.
     progress(done_bytes, all_bytes): called in other threads as media is hashed and read.
     Raises EvidenceNotFound when there is neither; whatever is wrong with what there is becomes findings.
     """
-    return _Verification(locate(path), roots, tsa_roots, identities, progress, video=video).run()
+    return _Verification(locate(path), roots, tsa_roots, identities, progress, video=video, support=support).run()
 
 
 @dataclass(slots=True)
@@ -92,8 +97,10 @@ class _Verification:
         progress: Progress | None,
         *,
         video: bool,
+        support: SupportMaker | None,
     ) -> None:
         self._evidence = evidence
+        self._support = support
         self._findings = Findings()
         # Before the journal is read: a recording that begins in between is then not taken for an unknown one.
         self._folders = [] if evidence.is_package else names_in(evidence.recordings)
@@ -111,6 +118,8 @@ class _Verification:
         self._encryption = EncryptionCheck(identities, self._findings)
         self._recordings: dict[str, RecordingCheck] = {}
         self._others: set[str] = set()
+        self._closed: list[RecordingCheck] = []
+        """Those whose end no signature covers yet."""
         self._unknown_types: dict[str, int] = {}
         self._ends = _Ends()
         self._packaged_device_id: str | None = None
@@ -127,14 +136,16 @@ class _Verification:
                 recording.finish()
         if not reader.files:
             self._no_journal()
-        self._signatures.finish()
+        self._signatures.finish(self._concerns)
         self._timestamps.finish(self._recordings)
         self._encryption.finish()
         self._finish_journal()
         writing = self._journal_state() != self._journal_before
-        check_coverage(self._signatures, self._recordings.values(), self._findings)
+        check_coverage(
+            self._signatures, self._recordings.values(), self._findings, is_package=self._evidence.is_package
+        )
         for recording in self._recordings.values():
-            self._check_closed(recording)
+            check_closed(self._evidence, recording, self._findings)
             check_folder(self._evidence, recording, self._findings, writing=writing)
         if self._evidence.is_package:
             self._check_package()
@@ -142,6 +153,15 @@ class _Verification:
             unrecorded = [name for name in self._folders if name not in self._recordings]
             check_unrecorded(unrecorded, self._findings, writing=writing)
         return self._report(reader)
+
+    def _concerns(self, first: int, last: int) -> bool:
+        """Whether these lines of the journal are of what is judged: a package's recording, or all of a vault."""
+        if not self._recordings or not self._evidence.is_package:
+            return True
+        return any(
+            first <= (check.covered_ordinal or check.last_ordinal) and (check.first_ordinal or 0) <= last
+            for check in self._recordings.values()
+        )
 
     def _hashed(self, count: int) -> None:
         self._done_bytes += count
@@ -185,7 +205,7 @@ class _Verification:
             self._runs.take(line)
         recording_id = record.fields.get("recording_id")
         try:
-            self._times.take(line)
+            self._times.take(line, trusted=trusted)
             self._timestamps.take(line)
             if record.type not in KNOWN_TYPES:
                 self._unknown_types[record.type[:40]] = self._unknown_types.get(record.type[:40], 0) + 1
@@ -199,6 +219,7 @@ class _Verification:
                 )
             if "recording_id" in record.fields:
                 self._take_recording(record, recording_id, line.ordinal, trusted=trusted)
+            self._cover(line.ordinal)
             looked_into = not self._evidence.is_package or recording_id == self._evidence.packaged_id
             self._encryption.take(record, line.ordinal, looked_into=looked_into)
         except FieldError as error:
@@ -211,6 +232,12 @@ class _Verification:
                 at=line.ordinal,
                 follows=self._cause_of(error, recording_id),
             )
+
+    def _cover(self, ordinal: int) -> None:
+        if self._signatures.uncovered_from is None:
+            for recording in self._closed:
+                recording.covered_ordinal = ordinal
+            self._closed.clear()
 
     def _cause_of(self, error: FieldError, recording_id: object) -> int | None:
         """The line at which the journal is broken, when that took what a record needs."""
@@ -229,7 +256,10 @@ class _Verification:
             self._packaged_device_id = self._signatures.device_id  # in the journal file where its first record stands
             self._recordings[recording_id] = RecordingCheck(recording_id, self._findings, self._media_job)
         recording = self._recordings[recording_id]
+        was_closed = recording.closed
         recording.take(record, ordinal, broken_at=self._broken_at, trusted=trusted)
+        if recording.closed and not was_closed:
+            self._closed.append(recording)
         if recording.closed and self._video is not None:
             self._video.complete(recording_id)
 
@@ -270,48 +300,6 @@ class _Verification:
                 + "; what the camera did before and after is not proved by it.",
             )
 
-    def _check_closed(self, recording: RecordingCheck) -> None:
-        recording_id = recording.recording_id
-        if not recording.triggered and (recording.opened is not None or not recording.recovered):
-            self._findings.fail(
-                Code.PACKAGE_INCOMPLETE if self._evidence.is_package else Code.RECORD_INVALID,
-                recording_id,
-                "Its records do not begin with its trigger: the beginning of its journal is missing.",
-                recording_id=recording_id,
-                follows=recording.breaks.before_first,
-            )
-        if recording.opened is not None and recording.opened.clock_source != "ntp":
-            self._findings.note(
-                Code.TIME_UNSYNCHRONISED,
-                recording_id,
-                "No time server had set the camera's clock when it began (the camera calls its clock "
-                f'"{recording.opened.clock_source[:40]}"): take its time of day for approximate.',
-                recording_id=recording_id,
-            )
-        if not recording.closed:
-            self._findings.add(
-                Code.RECORDING_UNCLOSED,
-                Severity.FAIL if self._evidence.is_package else Severity.WARN,
-                recording_id,
-                self._unclosed(recording),
-                recording_id=recording_id,
-            )
-
-    def _unclosed(self, recording: RecordingCheck) -> str:
-        covered = "Nothing of its video is signed"
-        if recording.end_media_90k:
-            covered = f"Up to its last checkpoint at {media_place(recording.end_media_90k)} it is signed"
-        if self._evidence.is_package:
-            return (
-                "The record that closes the recording is not in this package, and none is made without it: the end of "
-                f"its journal was taken out or not copied. {covered}; how it went on cannot be said from here. Ask for "
-                "the whole package."
-            )
-        return (
-            "It has no end yet: the camera still records it, or was cut off and closes it at its next start. "
-            f"{covered}."
-        )
-
     def _check_package(self) -> None:
         packaged_id = self._evidence.packaged_id
         if self._evidence.package_version not in (None, PACKAGE_VERSION):
@@ -328,19 +316,20 @@ class _Verification:
                 if packaged_id
                 else f"{PACKAGE_NAME} is not there or does not say in its three lines which recording this is.",
             )
-        said, device_id = self._evidence.packaged_device, self._packaged_device_id
-        if said is not None and device_id is not None and said != device_name(device_id):
-            self._findings.fail(
-                Code.PACKAGE_INCOMPLETE,
-                PACKAGE_NAME,
-                f"{PACKAGE_NAME} says that this is of the camera {said}; its journal is of {device_id[:80]!r}.",
-            )
+        check_label(self._evidence, self._packaged_device_id, self._findings)
         check_parts(self._evidence, self._findings)
-        check_sums(self._evidence, self._media.sums, self._findings)
+        named = {name for recording in self._recordings.values() for name in recording.files}
+        check_sums(self._evidence, self._media.sums, named, self._findings)
+        if self._support is not None and packaged_id in self._recordings:
+            check_support(self._evidence, self._support, self._findings)
 
     def _report(self, reader: JournalReader) -> Report:
-        video = self._video.findings.all() if self._video is not None else []
-        findings = tuple(self._findings.all() + self._media.findings.all() + video)
+        media = self._media.exchanged.told(self._media.findings.all())
+        video: list[Finding] = []
+        if self._video is not None:
+            broken = {check.recording_id for check in self._recordings.values() if check.breaks.last is not None}
+            video = video_findings(self._video.seen, media, broken)
+        findings = tuple(self._findings.all() + media + video)
         # By recording, because each against all would be a hundred million comparisons for ten thousand recordings.
         about: dict[str | None, list[tuple[int, Finding]]] = {}
         for number, finding in enumerate(findings):
@@ -350,7 +339,12 @@ class _Verification:
             path=self._evidence.root,
             kind="package" if self._evidence.is_package else "vault",
             device_id=self._signatures.device_id,
-            certificates=tuple(CertificateReport.of(certificate) for certificate in self._signatures.certificates),
+            certificates=tuple(
+                CertificateReport.of(certificate, records)
+                for certificate, records in zip(
+                    self._signatures.certificates, self._signatures.certificate_records, strict=True
+                )
+            ),
             root_given=self._signatures.root_given,
             journal_files=reader.files,
             records=self._ends.count,
@@ -364,6 +358,7 @@ class _Verification:
                     self._timestamps.interval(check.recording_id),
                     root_given=self._signatures.root_given,
                     signed=self._signatures.signed > 0,
+                    is_package=self._evidence.is_package,
                 )
                 for check in self._recordings.values()
             ),

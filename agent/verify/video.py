@@ -22,16 +22,16 @@ from agent.encryption.identity import Identities
 from agent.errors import EncryptionError
 from agent.media.mp4 import Mp4Error
 from agent.media.units import VIDEO_TIMESCALE_90K
-from agent.signing.finding import GopState
+from agent.signing.finding import GopFinding
 from agent.signing.nal import NalError, split_sample
 from agent.signing.reader import StreamReader
-from agent.trust.certificates import fingerprint_text, public_key_der
+from agent.trust.certificates import public_key_der
 from agent.vault.layout import is_encrypted
 from agent.verify.evidence_file import open_plain
-from agent.verify.finding import Code, Findings
-from agent.verify.segments import CHUNK_BYTES, MediaJob
+from agent.verify.media_job import MediaJob
+from agent.verify.segments import CHUNK_BYTES
 from agent.verify.video_fragments import FragmentReader, VideoFragment
-from agent.verify.video_summary import VideoSummary, where
+from agent.verify.video_report import SeenVideo
 
 _LENGTH_BYTES = 4
 """libavformat writes no other length fields (ff_isom_write_avcc); init.mp4, which says so, is hashed in the journal."""
@@ -67,7 +67,8 @@ class VideoCheck:
 
         on_bytes(count): called in the thread as bytes are read.
         """
-        self.findings = Findings()
+        self.seen: list[SeenVideo] = []
+        """What was read, of each recording; to be looked at once this was left."""
         self._identities = identities
         self._on_bytes = on_bytes
         self._streams: dict[str, _Stream] = {}
@@ -117,7 +118,9 @@ class VideoCheck:
         while (stream := self._ready.get()) is not None:
             if self._error is None:
                 try:
-                    _StreamCheck(stream, self._identities, self.findings, self._on_bytes, buffer).run()
+                    seen = _StreamCheck(stream, self._identities, self._on_bytes, buffer).run()
+                    if seen is not None:
+                        self.seen.append(seen)
                 except Exception as error:  # noqa: BLE001  handed over to the thread that leaves the context
                     self._error = error
 
@@ -129,36 +132,32 @@ class _StreamCheck:
         self,
         stream: _Stream,
         identities: Identities | None,
-        findings: Findings,
         on_bytes: Callable[[int], None],
         buffer: memoryview,
     ) -> None:
         self._stream = stream
         self._identities = identities
-        self._findings = findings
         self._on_bytes = on_bytes
         self._buffer = buffer
-        self._summary = VideoSummary()
+        self._seen = SeenVideo(stream.recording_id)
         self._reader = StreamReader()
-        self._seis = 0
         self._earlier_gops = 0
         self._end_90k = 0
-        self._strangers: list[x509.Certificate] = []
-        self._unreadable: str | None = None
+        self._before_90k = 0
 
-    def run(self) -> None:
-        """Report what its signatures say."""
+    def run(self) -> SeenVideo | None:
+        """What its signatures say; None when it cannot be looked into."""
         for file in sorted(self._stream.files, key=lambda file: file.name):
             if is_encrypted(file.name) and self._identities is None:
-                return
+                return None
             try:
                 self._read(file)
             except EncryptionError:
-                return  # the check of the files says IDENTITY of it
+                return None  # the check of the files says IDENTITY of it
             except OSError:
                 continue  # it says that of it, too; here the GOPs in it are missing
         self._end_reader()
-        self._report()
+        return self._seen
 
     # -- reading ----------------------------------------------------------------------------------------------
 
@@ -185,8 +184,8 @@ class _StreamCheck:
                     take(chunk)
         if wrong is None and fragments.in_fragment:
             wrong = Mp4Error("It ends inside a fragment.")
-        if wrong is not None and self._unreadable is None:
-            self._unreadable = f"the video in {file.name} cannot be read behind {_seconds(self._end_90k)}: {wrong}"
+        if wrong is not None:
+            self._seen.unreadable(file.name, self._end_90k, str(wrong))
 
     def _chunks(self, source: io.FileIO, left: int) -> Iterator[memoryview]:
         while left and (count := source.readinto(self._buffer[: min(CHUNK_BYTES, left)])):
@@ -208,82 +207,23 @@ class _StreamCheck:
             else:
                 found = self._reader.picture(sample, units, time_s)
             for finding in found:
-                self._summary.take(replace(finding, number=finding.number + self._earlier_gops))
+                self._take(finding)
+
+    def _take(self, finding: GopFinding) -> None:
+        """It became final with what was read last, so nothing behind that has a part in it."""
+        self._seen.take(replace(finding, number=finding.number + self._earlier_gops), self._before_90k, self._end_90k)
+        if finding.start_s is not None:
+            self._before_90k = round(finding.start_s * VIDEO_TIMESCALE_90K)
 
     def _end_reader(self) -> None:
         for finding in self._reader.end():
-            self._summary.take(replace(finding, number=finding.number + self._earlier_gops))
+            self._take(finding)
         report = self._reader.report
-        self._seis += report.seis
+        self._seen.seis += report.seis
         self._earlier_gops += report.gops
         if report.chain and self._stream.keys and not _is_one_of(report.chain[0], self._stream.keys):
-            self._strangers.append(report.chain[0])
+            self._seen.strangers.append(report.chain[0])
         self._reader = StreamReader()
-
-    # -- findings ---------------------------------------------------------------------------------------------
-
-    def _fail(self, code: Code, sentence: str) -> None:
-        recording_id = self._stream.recording_id
-        self._findings.fail(code, f"{recording_id}/video", sentence, recording_id=recording_id)
-
-    def _report(self) -> None:
-        summary, recording_id = self._summary, self._stream.recording_id
-        if self._unreadable is not None:
-            self._fail(Code.VIDEO_GOP, f"For the signatures in it, {self._unreadable}")
-        if not summary.gops:
-            return
-        if not self._seis:
-            self._findings.note(
-                Code.VIDEO_UNSIGNED,
-                f"{recording_id}/video",
-                f"Its video ({summary.gops} GOPs) has no signatures in itself: the camera filmed without them, or for "
-                "less than two GOPs. The journal vouches for it all the same; a copy of the video alone cannot be "
-                "checked.",
-                recording_id=recording_id,
-            )
-            return
-        for stranger in self._strangers:
-            self._fail(
-                Code.VIDEO_KEY,
-                "The signatures in its video are of another key than the one that signed the journal then: certificate "
-                f"SHA-256 {fingerprint_text(stranger)}.",
-            )
-        if (bad := summary.first_bad) is not None:
-            more = f" {summary.bad_gops - 1} more GOPs are bad." if summary.bad_gops > 1 else ""
-            self._fail(Code.VIDEO_GOP, f"{where(bad)} fails by the signatures in the video: {bad.reason}{more}")
-        self._report_unsigned()
-        if bad is None and not self._strangers and self._unreadable is None and summary.counts[GopState.VALID]:
-            pending = summary.counts[GopState.PENDING]
-            self._findings.note(
-                Code.VIDEO_SIGNED,
-                f"{recording_id}/video",
-                f"The signatures in its video fit {summary.counts[GopState.VALID]} of {summary.gops} GOPs"
-                + (
-                    f"; {pending} had none yet when it ended, and the journal alone vouches for them."
-                    if pending
-                    else "."
-                ),
-                recording_id=recording_id,
-            )
-
-    def _report_unsigned(self) -> None:
-        summary = self._summary
-        first = summary.first_uncovered
-        if first is not None:
-            sentence = (
-                f"{summary.counts[GopState.UNCOVERED]} of {summary.gops} GOPs, the first of them {where(first)} say "
-                "that they could not be signed in the video: the camera's signer failed. The journal alone vouches "
-                "for them."
-            )
-        elif not summary.counts[GopState.VALID] and summary.first_bad is None:
-            sentence = (
-                f"Its video ({summary.gops} GOPs) ended before a signature in it came: the camera's signer failed, or "
-                "was slow. The journal alone vouches for it."
-            )
-        else:
-            return
-        recording_id = self._stream.recording_id
-        self._findings.warn(Code.VIDEO_UNSIGNED, f"{recording_id}/video", sentence, recording_id=recording_id)
 
 
 def _is_one_of(certificate: x509.Certificate, named: Sequence[x509.Certificate]) -> bool:
@@ -297,7 +237,3 @@ def _key(certificate: x509.Certificate) -> bytes | None:
         return public_key_der(certificate.public_key())
     except (ValueError, UnsupportedAlgorithm):
         return None
-
-
-def _seconds(ticks_90k: int) -> str:
-    return f"{ticks_90k / VIDEO_TIMESCALE_90K:.3f} s"

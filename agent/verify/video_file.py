@@ -22,6 +22,7 @@ from agent.trust.certificates import check_chain
 from agent.vault.layout import is_encrypted
 from agent.verify.report import CertificateReport
 from agent.verify.video_summary import VideoSummary, gop_json, where
+from agent.verify.words import counted
 
 NOT_PROVED = (
     "The sound: it may be changed, exchanged, or gone.",
@@ -31,6 +32,8 @@ NOT_PROVED = (
     "When it was filmed: the camera's clock says that, and nobody else.",
 )
 """What signatures in a video do not prove, whatever comes out."""
+MAX_OFF_S, MAX_OFF_SHARE = 1.0, 0.02
+"""By so much the time that a film plays may differ from the signed one, whichever is more: clocks run off."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -75,6 +78,20 @@ class VideoFileReport:
         return _utc(first), _utc(last)
 
     @property
+    def lasted_s(self) -> tuple[float, float] | None:
+        """How long the valid part plays, and how long it lasted as the camera's clock had it; None when not known."""
+        first, last, plays_s = self.stream.first_utc_ns, self.stream.last_utc_ns, self.summary.valid_s
+        return None if first is None or last is None or plays_s is None else (plays_s, (last - first) / NS_PER_S)
+
+    @property
+    def speed_differs(self) -> bool:
+        """Whether these two differ by more than MAX_OFF_S and more than MAX_OFF_SHARE of the signed time."""
+        if self.lasted_s is None:
+            return False
+        plays_s, lasted_s = self.lasted_s
+        return abs(plays_s - lasted_s) > max(MAX_OFF_S, MAX_OFF_SHARE * abs(lasted_s))
+
+    @property
     def conclusion(self) -> str:
         """One sentence."""
         counts = self.summary.counts
@@ -90,7 +107,8 @@ class VideoFileReport:
         if self.summary.first_uncovered is not None:
             return (
                 f"Not all of this video is signed: from {where(self.summary.first_uncovered)} on "
-                f"{counts[GopState.UNCOVERED]} GOPs have no signature, as when the camera's signer fails. Only the "
+                f"{counted(counts[GopState.UNCOVERED], 'GOP has', 'GOPs have')} no signature, as when the camera's "
+                "signer fails. Only the "
                 "camera's journal can vouch for them."
             )
         if not counts[GopState.VALID]:
@@ -121,6 +139,9 @@ class VideoFileReport:
             "certificate_problems": list(self.chain_problems),
             "start_utc_claimed": claimed[0] if claimed is not None else None,
             "end_utc_claimed": claimed[1] if claimed is not None else None,
+            "plays_s": self.lasted_s[0] if self.lasted_s is not None else None,
+            "lasted_s_claimed": self.lasted_s[1] if self.lasted_s is not None else None,
+            "speed_differs": self.speed_differs,
             "not_proved": list(NOT_PROVED),
         }
 

@@ -68,7 +68,7 @@ def test_a_shift_between_two_docks(desk: Desk, tmp_path: Path, monkeypatch: pyte
     assert of_bare["recordings"][0]["time"]["existed_by"] is None
     assert of_bare["recordings"][0]["verdicts"]["time"]["verdict"] == "limited"
     said = desk.bodycam("verify", *roots, str(desk.vault)).stdout
-    for words in ("written not before", "existed by", "an estimate (fitted), no proof"):
+    for words in ("written not before", "existed by", "an estimate between the two, no proof"):
         assert words in " ".join(said.split())
     other = str(time_authority("Other TSA").root_pem)
     said = desk.bodycam("verify", *roots[:2], "--tsa-root", other, str(desk.vault)).stdout

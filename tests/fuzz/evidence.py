@@ -130,7 +130,7 @@ def _sums(artefacts: Artefacts, data: bytes) -> None:
     if not root.exists():
         shutil.copytree(artefacts.folder / "package", root)
     (root / SUMS_NAME).write_bytes(data)
-    check_sums(locate(root), {}, Findings())
+    check_sums(locate(root), {}, (), Findings())
 
 
 def _settings(artefacts: Artefacts, data: bytes) -> None:

@@ -19,8 +19,8 @@ from agent.signing.nal import SEI, NalError, escape, split_byte_stream, split_sa
 from agent.signing.reader import StreamReader
 from agent.signing.sei import MediaSigningSei, SeiError, parse_sei
 from agent.verify.finding import Findings
+from agent.verify.media_job import Checkpoint, FileSum, MediaJob
 from agent.verify.plain import PlainChecker
-from agent.verify.segments import Checkpoint, FileSum, MediaJob
 from agent.verify.video_file import check_video_file
 from tests.fuzz.artefacts import Artefacts
 from tests.fuzz.target import DefectError, Target

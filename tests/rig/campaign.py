@@ -18,7 +18,7 @@ from tests.rig.power_cut import Outcome, Phase, plan, run
 from tests.rig.qemu import RigError
 from tests.rig.warm import Warm
 
-ORDINARY = {"RECOVERED", "RUN_NOT_ENDED", "TIME_UNSYNCHRONISED", "UNSIGNED_BYTES"}
+ORDINARY = {"RECOVERED", "RUN_NOT_ENDED", "TIME_UNSYNCHRONISED", "UNSIGNED_BYTES", "UNSIGNED_MEDIA"}
 """Findings that a power cut leaves on an honest card, too (nobody sets the clock in the rig)."""
 CASES = FOLDER / "powercut"
 """A folder for each case that did not go well, with card and vault; and outcomes.json."""

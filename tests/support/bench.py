@@ -19,6 +19,7 @@ from agent.controller.events import ButtonEdge, TerminationAsked
 from agent.controller.signals import Cue, Indication
 from agent.daemon.capture import make_ring, make_tracks
 from agent.daemon.daemon import TICK_NS, Daemon
+from agent.daemon.picture_watch import PictureWatch
 from agent.daemon.signed_ring import SignedRing
 from agent.daemon.stream_signer import open_stream_signer
 from agent.daemon.vault_opening import open_recorder
@@ -147,6 +148,7 @@ class Bench:
             read_button=lambda: None,
         )
         self.daemon.attach(self)
+        self.pictures = PictureWatch(self.daemon.post)
         self.recorder: Recorder | None = None
         self.stream: Stream | None = None
         self._video: VideoEncoder | None = None
@@ -268,6 +270,9 @@ class Bench:
             self.end_stream(str(error))
             return
         self.frame_counters.append((frame.captured_ns, self.camera.delivered - 1))
+        self.pictures.saw(frame)
+        if self.pictures.waits:
+            self.pictures.measure_waiting()
         wanted = self._keyframe_after_ns is not None and frame.captured_ns > self._keyframe_after_ns
         if wanted:
             self._keyframe_after_ns = None

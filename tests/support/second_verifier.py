@@ -188,6 +188,8 @@ def read_extract(folder: Path) -> list[Record]:
             if following.get("torn_exact") is not False:
                 said = number(following, "torn_bytes"), digest(following, "torn_sha256")
                 need(said == (len(torn), hashlib.sha256(torn).hexdigest()), "a torn tail is the one that was named")
+            else:
+                need(not torn, "a package leaves out what lies outside the chain")
         *lines, rest = data.split(b"\n")
         need(rest == b"", "a file's chained part ends with a whole line")
         for position, line in enumerate(lines):
@@ -333,6 +335,7 @@ class Recording:
     folder: Path
     recording_id: str
     triggered: bool = False
+    trigger_journalled: bool = False
     opened: bool = False
     closed: bool = False
     recovered: bool = False
@@ -365,6 +368,7 @@ class Recording:
         elif type_ == "recording-close":
             self.closed = True
             self.recovered = fields.get("recovered") is True
+            self.trigger_journalled = fields.get("triggered") is True
             if self.recovered and fields.get("init_file") is not None:
                 self.init(fields)
             need({name: number(fields, name) for name in self.totals} == self.totals, "the totals are the sums")
@@ -457,7 +461,8 @@ class Recording:
 
     def finish(self) -> None:
         need(self.closed, "it is closed")
-        need(self.triggered or (self.recovered and not self.opened), "it begins with its trigger")
+        late = self.recovered and not self.opened and not self.trigger_journalled
+        need(self.triggered or late, "it begins with its trigger")
         there = {path.name for path in self.folder.iterdir() if path.suffix != ".part"}
         need(
             there == self.files | PAGES | {"SHA256SUMS", "journal", "device"},

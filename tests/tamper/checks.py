@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.offload.support_again import support_again
 from agent.trust.certificates import pem
 from agent.verify.finding import Severity
 from agent.verify.kit_files import verify_script
@@ -41,7 +42,9 @@ def by_verify(package: Path, bases: Bases, base: str, *, opened: bool = False) -
     tsa_roots = [bases.authority.root, time_authority("Old TSA", expired=True).root] if is_stamped(base) else None
     identities = EVIDENCE.identities if opened else None
     roots = [bases.department.root]
-    report = verify_path(package, roots=roots, tsa_roots=tsa_roots, identities=identities, video=True)
+    report = verify_path(
+        package, roots=roots, tsa_roots=tsa_roots, identities=identities, video=True, support=support_again
+    )
     codes = {
         severity: {found.code.value for found in report.findings if found.severity is severity} for severity in Severity
     }

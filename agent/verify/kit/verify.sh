@@ -451,7 +451,7 @@ journal_file() {            # NAME NEXT
             elif tr -c '\011\012\040-\176' '?' < "$work/torn" | grep -q '^{"v":1,"seq":[0-9]*,"prev":"[0-9a-f]\{64\}",.*}'"$tab"'[-A-Za-z0-9+/=]*$'; then
                 warn TORN_TAIL_RECORDS "The $torn bytes that $2 declares torn at the end of $name hold whole records behind a damaged one: a torn write can do that, and so can someone who damaged the file."
             elif [ "$torn" -gt 0 ]; then note TORN_TAIL "$name ends in an interrupted line of $torn bytes, as $2 says."; fi
-        elif [ "$torn" -gt 0 ]; then note TORN_TAIL "$name ends in $torn bytes outside the chain, left by a failed write, as $2 says."; fi
+        elif [ "$torn" -gt 0 ]; then fail TORN_TAIL_MISMATCH "$name ends in $torn bytes behind its chained part, which a package leaves out: somebody put them there."; fi
     fi
     head -c "$keep" "journal/$name" > "$work/lines"
     # Before anything that holds a line in memory: fold does not, and breaks none that is short enough.
@@ -967,7 +967,7 @@ done < "$work/certificates-used"
 triggered= opened= closed= recovered= stop_reason= clock_source= clock_uncertainty= opened_utc= markers=0
 fragment=0 end_media=0 gap_before= all_segments=0 all_fragments=0 all_frames=0 all_bytes=0 all_gaps=0 all_end=0
 pre_event_ms=0 missing_places= places=0
-open_files=0 cp_file= cp_bytes=0 cp_plain=0 first_mine= last_mine=0 sealed_at_start= encrypted_segments=0 sealed=
+open_files=0 cp_file= cp_bytes=0 cp_plain=0 first_mine= last_mine=0 sealed_at_start= trigger_journalled= encrypted_segments=0 sealed=
 
 cannot_be() { fail RECORD_INVALID "Record $seq ($type) cannot be right: $1."; }
 segment_file() {            # -> $string, a name that leads nowhere else
@@ -1087,7 +1087,14 @@ on_segment() {
         number checkpointed_bytes && checkpointed=$number && sum checkpointed_sha256 && checkpointed_sum=$string || { cannot_be "it does not say what was signed of it"; return; }
         [ "$checkpointed $checkpointed_sum" = "$cp_last $cp_sum" ] || fail FRAGMENT_COUNT "The record of $file names another last checkpoint than there is."
         is_true checkpoint_intact || fail CHECKPOINT_HASH "When the camera started again, the signed $checkpointed bytes of $file were no longer what was signed."
-        [ "$bytes" -le "$checkpointed" ] || note UNSIGNED_BYTES "The last $((bytes - checkpointed)) bytes of $file lie behind its last checkpoint: they were signed only when the camera started again, as it found them."
+        if [ "$bytes" -gt "$checkpointed" ]; then
+            behind="The last $((bytes - checkpointed)) bytes of $file lie behind its last checkpoint: the camera signed them only when it started again, as it found them."
+            hold="hold $((fragments - count)) whole fragment(s)"
+            if is_encrypted; then hold="are encrypted"; fi         # anybody can encrypt to the recipients
+            if is_encrypted || [ "$fragments" -gt "$count" ]; then
+                warn UNSIGNED_MEDIA "$behind They $hold, and no signature tells whether they are what was being written when power was lost, or what somebody who had the card put there before that start. Ask who had it."
+            else note UNSIGNED_BYTES "$behind They hold no whole fragment."; fi
+        fi
         [ "${end:-0}" -le "$end_media" ] || end_media=$end
     elif [ "$said $fragments $first $end $frames $audio" != "$cp_last $cp_sum $count $cp_first $cp_end $cp_frames $cp_audio" ]; then
         fail FRAGMENT_COUNT "The record of $file does not say what its checkpoints add up to."
@@ -1106,6 +1113,7 @@ on_close() {
         case $row in *",<init_file>:<"*) init_file ;; esac
         note RECOVERED "The recording was cut off and was sealed as it lay when the camera started again."
     fi
+    if is_true triggered; then trigger_journalled=1; fi
     if [ -n "$sealed_at_start" ] && [ -z "$recovered" ]; then fail RECORD_INVALID "The record that closes it hides that it was cut off: a segment says so."; fi
     totals=
     for part in segments fragments frames bytes end_media_90k gaps; do
@@ -1147,7 +1155,7 @@ if [ -n "$id" ] && [ -n "$first_mine" ] && [ -n "$mine_device" ] && [ "$device" 
 fi
 if [ -z "$first_mine" ]; then fail PACKAGE_INCOMPLETE "The log does not hold the records of the recording that this package says it is."
 else
-    [ -n "$triggered" ] || { [ -z "$opened" ] && [ -n "$recovered" ]; } || fail PACKAGE_INCOMPLETE "Its records do not begin with its trigger."
+    [ -n "$triggered" ] || { [ -z "$opened" ] && [ -n "$recovered" ] && [ -z "$trigger_journalled" ]; } || fail PACKAGE_INCOMPLETE "Its records do not begin with its trigger."
     [ -n "$closed" ] || fail RECORDING_UNCLOSED "It is not closed: nothing says where it ends."
 fi
 if [ "$encrypted_segments" -gt 0 ] || [ -n "$sealed" ]; then

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import agent.capture.picamera
 from agent.capture.picamera import BUFFERS, PicameraCamera
 from agent.clock import NS_PER_S, SimulatedClock
 from agent.errors import CameraError, CameraLostError
@@ -151,7 +152,17 @@ def test_a_camera_that_stops_is_lost_after_the_stall_time() -> None:
     module = Module()
     camera = picamera(module)
     camera.open()
+    module.opened[0].complete(image(1, 96, 64), NOW_NS)
+    camera.read()
     with pytest.raises(CameraLostError, match="imx708 gave no picture for 1 ms; check its cable"):
+        camera.read()
+
+
+def test_the_first_picture_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent.capture.picamera, "FIRST_FRAME_MS", 20)
+    camera = picamera(Module())
+    camera.open()
+    with pytest.raises(CameraLostError, match="gave no picture for 20 ms"):
         camera.read()
 
 

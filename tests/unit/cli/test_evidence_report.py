@@ -411,3 +411,30 @@ def test_words_are_explained_only_when_they_were_said(tmp_path: Path) -> None:
     assert re.search(r"^  fragment +about one second of video", text, re.MULTILINE)
     assert not re.search(r"^  checkpoint ", text, re.MULTILINE)
     assert re.search(r"^  checkpoint ", printed(end_gone(tmp_path / "end").report()), re.MULTILINE)
+
+
+def test_many_changed_records_in_a_row_are_one_sentence(tmp_path: Path) -> None:
+    where = package(tmp_path)
+    path = where / "journal" / "000001.journal"
+    first, last = index_of(path, "trigger"), index_of(path, "checkpoint", 5)
+    edit_lines(
+        path,
+        lambda lines: [
+            line.replace(b'"clock_source":"ntp"', b'"clock_source":"rtc"') if first <= number <= last else line
+            for number, line in enumerate(lines)
+        ],
+    )
+    report = Scene(where).report()
+    text, everything = flat(printed(report)), flat(printed(report, everything=True))
+    where_to = "(trigger … checkpoint, 00:00.000 to 00:06.000 of the recording)"
+    assert f"Records {first + 1} to {last + 1} {where_to} were changed" in text
+    assert text.count("fail SIGNATURE_BAD") == 1
+    assert everything.count("fail SIGNATURE_BAD") == last - first + 1
+    assert "by what is here of the journal, which is not as it was signed" in text
+
+
+def test_an_estimate_is_said_plainly_and_certificates_name_their_records(tmp_path: Path) -> None:
+    text = flat(printed(timestamped(tmp_path).report()))
+    assert "an estimate between the two, no proof" in text
+    assert "fitted" not in text
+    assert re.search(r"Signed by certificate .*, records 1 to \d+", text)

@@ -22,6 +22,7 @@ from agent.controller.effects import (
 )
 from agent.controller.events import (
     ButtonEdge,
+    CameraHung,
     Event,
     FragmentDurable,
     InputActivated,
@@ -392,6 +393,29 @@ def test_a_camera_that_hangs_ends_the_process_once_all_is_sealed() -> None:
     assert effects.index(stop) < effects.index(EndStream())
     assert drive.shows(Indication.STOPPING)
     assert drive.send(RecordingClosed(1)) == [Exit("camera-hung", clean=False)]
+
+
+def test_a_device_that_was_suspended_waits_for_its_camera_anew() -> None:
+    drive = recording()
+    drive.frames = False
+    drive.run_ms(SETTINGS.camera.stall_ms - 200)
+    drive.now_ns += 8 * 3600 * NS_PER_S  # CLOCK_BOOTTIME runs on
+    effects = drive.tick() + drive.run_ms(SETTINGS.camera.stall_ms - 100)
+    assert of(effects, StopRecording) == []
+    assert [record.type for record in of(effects, JournalRecord)] == []
+    effects = drive.run_ms(SETTINGS.camera.stall_ms * HUNG_FACTOR)
+    assert [stop.reason for stop in of(effects, StopRecording)] == ["camera-hung"]
+
+
+def test_a_camera_that_is_said_to_hang_ends_the_process_whatever_it_did_before() -> None:
+    for drive in (Drive(), ready(), recording()):
+        effects = drive.send(CameraHung("The camera hangs: opening, for 20 s."))
+        (fault,) = of(effects, JournalRecord)
+        assert (fault.type, fault.fields["message"]) == ("fault", "The camera hangs: opening, for 20 s.")
+        assert of(effects, EndStream) == [EndStream()]
+        effects += drive.send(RecordingClosed(1))
+        assert of(effects, Exit) == [Exit("camera-hung", clean=False)]
+        assert drive.send(CameraHung("and the encoder, too")) == []
 
 
 def test_a_camera_that_hangs_while_idle_ends_the_process_at_once() -> None:

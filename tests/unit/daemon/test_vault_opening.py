@@ -13,6 +13,7 @@ import pytest
 
 import agent.daemon.vault_opening
 from agent.clock import SimulatedClock
+from agent.daemon.machine import machine_fields
 from agent.daemon.vault_opening import MAX_RECEIPT_BYTES, VaultOpening, open_recorder
 from agent.errors import DeviceKeyError, JournalError, StorageError, VaultError, VaultLockedError
 from agent.settings.load import LoadedSettings
@@ -77,6 +78,7 @@ def test_an_enrolled_vault_opens_and_says_so_in_its_journal(desk: Desk) -> None:
     opening, boot, config, encryption, tested = journal_records(PosixFilesystem(), desk.layout)
     assert opening.fields["device_id"] == "CAM-7"
     assert (boot.fields["software"], boot.fields["pid"]) == ("bodycam-agent", os.getpid())
+    assert machine_fields().items() <= boot.fields.items()
     assert (config.fields["config_sha256"], config.fields["pre_event_s"]) == ("c" * 64, 30)
     assert tested.fields["passed"]
     assert (encryption.fields["recipients"], encryption.fields["reason"]) == ([], "unchanged")

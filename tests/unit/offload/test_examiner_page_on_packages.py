@@ -136,9 +136,8 @@ def test_every_command_of_the_page_adds_nothing_to_a_package_and_it_still_verifi
                 "check-media.sh": [recording_id, ".", "../records.json"],
                 "check-time.sh": ["../tsa.pem", "../records.json"],
             }[name]
-            assert (
-                " ".join(arguments).replace(recording_id, "RECORDING-ID").removesuffix(" extract") in PAGE.read_text()
-            )
+            said = " ".join(arguments).replace(recording_id, "RECORDING-ID").removesuffix(" extract")
+            assert f"sh ../{name} {said}" in PAGE.read_text(encoding="utf-8")
             command = ["sh", f"../{name}", *arguments]
         elif "age -d" in block or block.startswith("sha256sum verify.sh"):
             continue  # has a test of its own

@@ -77,7 +77,7 @@ def test_without_timestamps_a_package_is_the_run_up_to_the_close(vault: VaultBui
     vault.restart()
     package = offloaded(vault, tmp_path)[recording_id]
     assert names(package) == ["000002.journal"]
-    assert time_standing(checked(package)) is Standing.LIMITED
+    assert time_standing(checked(package)) is Standing.OPEN
 
 
 def test_only_the_nearest_run_with_a_timestamp_is_taken(vault: VaultBuilder, tmp_path: Path) -> None:

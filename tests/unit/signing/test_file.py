@@ -90,7 +90,7 @@ def test_the_first_bad_gop_has_its_media_time(tmp_path: Path) -> None:
     assert report.first_bad is not None
     assert (report.first_bad.number, report.first_bad.state) == (8, GopState.INVALID)
     assert report.first_bad.start_s == pytest.approx((whole[7][0].pts_ns - START_NS) / 1e9, abs=1e-3)
-    assert report.first_bad.reason == "NAL unit 3 of 6 is not what was signed."
+    assert report.first_bad.reason == "Its pictures are not those that were signed."
 
 
 def test_a_file_whose_video_is_something_else_or_nothing(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_timestamps_answer_when(tmp_path: Path) -> None:
     known = (time_authority().root,)
     for trusted, expected in (
         (known, {unbounded: "limited", between: "holds", after: "limited"}),
-        ((time_authority("Nobody").root,), {unbounded: "limited", between: "limited", after: "limited"}),
+        ((time_authority("Nobody").root,), {unbounded: "open", between: "open", after: "open"}),
         (None, {unbounded: "open", between: "open", after: "open"}),
     ):
         report = verify_path(vault.root, roots=[BENCH_IDENTITY.root], tsa_roots=trusted)
@@ -119,7 +119,11 @@ def test_timestamps_answer_when(tmp_path: Path) -> None:
             assert verdicts(report, recording_id) == ALL_GOOD | {"time": standing}, (trusted, recording_id)
     report = verify_path(vault.root, roots=[BENCH_IDENTITY.root], tsa_roots=known)
     (time,) = (v for v in report.recordings[1].aspects if v.aspect is Aspect.TIME)
-    assert re.fullmatch(r"Timestamps prove that it was written not before .+ and it existed by .+\.", time.reason)
+    assert re.fullmatch(
+        r"Timestamps prove that its records were written not before .+ and existed by .+; its first [0-9.]+ s were "
+        r"captured before the button was pressed \(pre-event\), by the camera's own account\.",
+        time.reason,
+    )
 
 
 def test_bounds_without_a_finding_are_weighed() -> None:
@@ -138,7 +142,8 @@ def test_bounds_without_a_finding_are_weighed() -> None:
         assert found.standing is expected
         assert ("not before" in found.reason) == (before is not None)
         assert ("existed by" in found.reason) == (after is not None)
-        assert ("--tsa-root" in found.reason) == (expected is Standing.OPEN and before is not None)
+        assert ("--tsa-root" in found.reason) == (expected is Standing.OPEN)
+        assert "captured before" not in found.reason
 
 
 def test_nothing_signed_is_no_integrity() -> None:
@@ -151,7 +156,28 @@ def test_a_failure_of_any_kind_fails_its_aspect(code: Code) -> None:
     findings = Findings()
     findings.fail(code, "x", "It is wrong.")
     judged = judge(findings.all(), root_given=True, signed=True, clock="ntp", holds_completely="All is here.")
-    assert [v.aspect for v in judged if v.standing is Standing.FAILS] == [aspect_of(code)]
+    # Without its certificate no signature can be checked.
+    both = [Aspect.INTEGRITY, Aspect.ORIGIN] if code is Code.CERT_UNKNOWN else [aspect_of(code)]
+    assert [v.aspect for v in judged if v.standing is Standing.FAILS] == both
+
+
+@pytest.mark.parametrize("code", [Code.PACKAGE_SUM, Code.FILE_UNKNOWN, Code.PACKAGE_DEVICE])
+def test_what_is_no_evidence_limits_and_refutes_nothing(code: Code) -> None:
+    findings = Findings()
+    findings.fail(code, "README.txt", "README.txt was changed.", around=True)
+    (integrity, *_) = judged = judge(findings.all(), root_given=True, signed=True, clock="ntp", holds_completely="All.")
+    assert integrity.standing is Standing.LIMITED
+    assert integrity.reason == (
+        "The video and the log are what the camera signed; the package around them was changed: README.txt was changed."
+    )
+    assert not any(v.standing is Standing.FAILS for v in judged)
+    # With one finding on evidence beside it, that one is the reason.
+    findings.fail(Code.CHECKPOINT_HASH, "x/000001.m4s", "000001.m4s was changed.")
+    (integrity, *_) = judge(findings.all(), root_given=True, signed=True, clock="ntp", holds_completely="All.")
+    assert integrity.standing is Standing.FAILS
+    assert integrity.reason == "000001.m4s was changed. (1 more below)"
+    (integrity, *_) = judge(findings.all()[:1], root_given=True, signed=False, clock="ntp", holds_completely="All.")
+    assert integrity.standing is Standing.FAILS
 
 
 @pytest.mark.parametrize("code", Code)

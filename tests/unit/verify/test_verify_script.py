@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
@@ -38,7 +37,8 @@ FINDING = re.compile(r"^(fail|warn|note) ([A-Z_]+)  (.+)$", re.MULTILINE)
 # What takes a reader of MP4 or H.264, a key, or the project's own copy of the script, to see.
 ONLY_PYTHON = {
     Code.FRAGMENT_DISAGREES, Code.PACKAGE_KIT, Code.TIME_STEP, Code.RECORDING_JSON_DIFFERS, Code.IDENTITY,
-    Code.SUPPORT_DIFFERS, Code.PLAIN_HASH, Code.SEALED, Code.VIDEO_SIGNED, Code.VIDEO_GOP, Code.VIDEO_KEY, Code.VIDEO_UNSIGNED,
+    Code.SUPPORT_DIFFERS, Code.PLAIN_HASH, Code.SEALED, Code.VIDEO_SIGNED, Code.VIDEO_GOP, Code.VIDEO_KEY,
+    Code.VIDEO_UNSIGNED,
 }  # fmt: skip
 
 
@@ -580,8 +580,8 @@ def test_records_that_are_wrong_side_by_side_are_said_in_one_line(package: Path)
     assert bad == [
         f"The signatures of records 4 to 6 ({kinds[3]} to {kinds[5]}, 000001.journal from line 4 on) do not fit them: "
         "they were changed, or another key signed them.",
-        f"The signature of record 9 ({kinds[8]}, 000001.journal line 9) does not fit it: it was changed, or another key "
-        "signed it.",
+        f"The signature of record 9 ({kinds[8]}, 000001.journal line 9) does not fit it: it was changed, or another "
+        "key signed it.",
     ]
     broken = [sentence for _, code, sentence in FINDING.findall(said.text) if code == "JOURNAL_CHAIN_BROKEN"]
     assert broken[0].startswith(f"Records 5 to 7 ({kinds[4]} to {kinds[6]}, ")
@@ -622,7 +622,7 @@ def test_the_twentieth_wrong_file_counts_though_it_is_not_listed(package: Path) 
         (package / f"a{number:02}").write_text("")
     (package / "SHA256SUMS").write_text(re.sub(r".*  init\.mp4\n", "", (package / "SHA256SUMS").read_text()))
     said = run(package)
-    assert "init.mp4 is in the package" not in said.text
+    assert "fail FILE_UNKNOWN  init.mp4" not in said.text
     assert said.verdicts()["integrity"] == "fails"
 
 
@@ -673,22 +673,14 @@ def test_frames_that_are_missing_have_a_place(package: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("root", "words"),
-    [(lambda: make_identity().root, "none of the certificates here issued it"), (None, "it leads to another root")],
-)
-def test_why_a_certificate_does_not_lead_to_the_root_is_said_in_words(
-    package: Path, root: Callable[[], x509.Certificate] | None, words: str
-) -> None:
-    if root is None:
-        self_made_chain(package)
-        renew_sums(package)
-    else:
-        (package.parents[2] / "root.pem").write_bytes(pem([root()]))
+def test_why_a_certificate_does_not_lead_to_the_root_is_said_in_words(package: Path) -> None:
+    (package.parents[2] / "root.pem").write_bytes(pem([make_identity().root]))
     sentence = line_of(run(package), "CERT_CHAIN")
-    assert re.search(r"under which records 1 to \d+ stand, does not lead to the root certificate", sentence)
-    assert "lookup" not in sentence
-    assert words in sentence or "issued" in sentence
+    assert re.search(
+        r"under which records 1 to \d+ stand, does not lead to the root certificate or is unfit: none of the "
+        r"certificates here issued it\.",
+        sentence,
+    )
 
 
 def test_what_the_script_does_not_make_anew_is_said(package: Path) -> None:

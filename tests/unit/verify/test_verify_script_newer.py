@@ -10,6 +10,7 @@ import pytest
 from agent.trust.certificates import pem
 from agent.vault.layout import kept_chain_name
 from agent.verify.finding import Code
+from agent.verify.verify import verify_path
 from tests.support.evidence_key import EVIDENCE, EvidenceKey
 from tests.support.identity import BENCH_IDENTITY, BenchIdentity, make_identity
 from tests.support.packages import offloaded, renew_sums
@@ -92,7 +93,8 @@ def test_an_encrypted_recording_that_was_cut_off(encrypted: VaultBuilder, tmp_pa
     encrypted.restart()
     encrypted.shut_down()
     said = alike(one(encrypted, tmp_path, running.recording_id))
-    assert said.codes("note") == ENCRYPTED | {"RECOVERED", "UNSIGNED_BYTES"}
+    assert said.codes("note") == ENCRYPTED | {"RECOVERED"}
+    assert said.codes("warn") == {"UNSIGNED_MEDIA"}
     assert said.verdicts()["completeness"] == "limited"
 
 
@@ -155,7 +157,19 @@ def test_a_key_that_changed_inside_the_extract(tmp_path: Path, introduce: bool) 
     sheet = (package / "support.txt").read_text()
     assert all(i.record_signer.certificate_sha256 in sheet for i in (BENCH_IDENTITY, successor))
 
+    # Under the key before, no record of the recording stands: that it leads elsewhere is noted.
+    (tmp_path / "root.pem").write_bytes(pem([successor.root]))
+    said = run(package)
+    report = verify_path(package, roots=[successor.root])
+    assert said.status == 0
+    assert report.ok
+    assert {code.value for code in notes(report)} - {"RECORDING_JSON_DIFFERS"} == said.codes("note") >= {"CERT_CHAIN"}
+    assert said.verdicts()["origin"] == ("holds" if introduce else "limited")
+    assert said.text.count(", none of this recording") == 1
+    verify_package(package, [successor.root])
     (tmp_path / "root.pem").write_bytes(pem([BENCH_IDENTITY.root]))
+    with pytest.raises(Refused):
+        verify_package(package, [BENCH_IDENTITY.root])
     assert run(package).codes("fail") == {code.value for code in fails(check(package))} == {"CERT_CHAIN"}
     (package / "device" / kept_chain_name(successor.record_signer.certificate_sha256)).unlink()
     renew_sums(package)

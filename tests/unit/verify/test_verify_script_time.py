@@ -86,8 +86,8 @@ def test_a_recording_between_two_timestamps_is_bounded_in_every_shell(vault: Vau
         in said.text
     )
     assert re.search(
-        rf" and existed by {existed_by}; its first \d+\.\d s were captured before the button was pressed \(pre-event\), "
-        r"by the camera's own account\.",
+        rf" and existed by {existed_by}; its first \d+\.\d s were captured before the button was pressed \(pre-event\)"
+        r", by the camera's own account\.",
         said.text,
     )
     assert utc_ns(desk_time) <= (report.recordings[0].time.existed_by_ns or 0) < utc_ns(desk_time) + 2 * NS_PER_S

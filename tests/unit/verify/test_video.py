@@ -6,28 +6,31 @@ import json
 import shutil
 import struct
 import subprocess
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from agent.cli.verify import verify
+from agent.cli.verify_video import print_video_report
 from agent.encryption.identity import Identities
 from agent.errors import EvidenceDamagedError
 from agent.media.mp4 import Mp4Error, walk, whole_fragments
-from agent.signing.finding import GopState
+from agent.signing.finding import GopFinding, GopState
 from agent.signing.sei import UUID
 from agent.trust.certificates import pem
 from agent.verify.finding import Code, Finding, Severity
+from agent.verify.media_job import Checkpoint, MediaJob
 from agent.verify.report import Report
-from agent.verify.segments import Checkpoint, MediaJob
 from agent.verify.verify import verify_path
 from agent.verify.video import VideoCheck
 from agent.verify.video_file import VideoFileReport, check_video_file
 from agent.verify.video_fragments import FragmentReader
+from agent.verify.video_report import SeenVideo, video_findings
 from tests.support.bench import rebooted
 from tests.support.evidence_key import EVIDENCE
 from tests.support.identity import BENCH_IDENTITY, BenchIdentity, make_identity
@@ -107,7 +110,9 @@ def test_a_changed_picture_names_its_gop(vault: Path, filmed: Path) -> None:
     flip(segments(vault)[2], _last_video_byte(segments(filmed)[2], 0) - 3)
     report = check(vault)
     finding = only(report, Code.VIDEO_GOP, Severity.FAIL)
-    assert finding.sentence.startswith("GOP 6, at 4.800 s of the video, fails")
+    assert finding.sentence.startswith("1 GOP does not fit the signatures in the video either, the first at 00:04.800")
+    assert "That follows from what is wrong with 000003.m4s" in finding.sentence
+    assert [found.subject for found in report.findings if found.code is Code.CHECKPOINT_HASH] == [finding.follows]
     assert not report.ok
 
 
@@ -122,8 +127,51 @@ def _last_video_byte(path: Path, nth: int) -> int:
 
 def test_a_segment_that_is_gone_is_a_hole_in_the_stream(vault: Path) -> None:
     segments(vault)[2].unlink()
-    finding = only(check(vault), Code.VIDEO_GOP, Severity.FAIL)
-    assert "1 more GOPs are bad." in finding.sentence
+    report = check(vault)
+    finding = only(report, Code.VIDEO_GOP, Severity.FAIL)
+    assert finding.sentence.startswith("2 GOPs do not fit")
+    assert [found.subject for found in report.findings if found.code is Code.SEGMENT_MISSING] == [finding.follows]
+
+
+def test_a_changed_signature_accuses_no_other_camera(vault: Path) -> None:
+    """A bit of the certificate in a SEI: the signature of a GOP before it does not fit, and nothing more is said."""
+    path = segments(vault)[2]
+    at = path.read_bytes().index(b"-----BEGIN CERTIFICATE-----")
+    flip(path, at + 100)
+    report = check(vault)
+    finding = only(report, Code.VIDEO_GOP, Severity.FAIL)
+    assert "another certificate" not in finding.sentence
+    assert finding.follows == f"{report.recordings[0].recording_id}/{path.name}"
+
+
+def test_a_video_that_does_not_fit_while_its_bytes_are_as_signed_stands_for_itself() -> None:
+    seen = SeenVideo("x")
+    seen.take(GopFinding(3, 2.0, 10, GopState.INVALID, "Its pictures are not those that were signed."), 90_000, 360_000)
+    seen.seis = 1
+    for span, follows in (((0, 90_000), None), ((360_000, 400_000), None), ((300_000, 400_000), "x/000001.m4s")):
+        hurt = Finding(Code.CHECKPOINT_HASH, Severity.FAIL, "x/000001.m4s", "", recording_id="x", media_90k=span)
+        (found,) = video_findings([seen], [hurt], ())
+        assert found.follows == follows
+        assert found.sentence.startswith("GOP 3, at 2.000 s of the video, fails") == (follows is None)
+
+
+def test_a_film_that_plays_at_another_speed_is_told(filmed: Path, tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(joined(filmed))
+    report = check_video_file(path, [BENCH_IDENTITY.root])
+    assert report.lasted_s is not None
+    assert report.lasted_s[0] == pytest.approx(report.lasted_s[1], abs=0.2)
+    assert not report.speed_differs
+    out = StringIO()
+    print_video_report(Console(file=out, width=80, highlight=False), report)
+    said = out.getvalue().splitlines()
+    assert [line for line in said if line != line.rstrip() or (len(line) > 80 and "File" not in line)] == []
+    assert "Of the last GOP, from" in " ".join(out.getvalue().split())
+    slow = check_video_file(path, [BENCH_IDENTITY.root])
+    slow.summary._valid_end_s = (slow.summary._valid_end_s or 0.0) + 3.0
+    assert slow.speed_differs
+    print_video_report(Console(file=out, width=80, highlight=False), slow)
+    assert "somebody changed how fast it plays" in " ".join(out.getvalue().split())
 
 
 def test_a_segment_cut_short_says_where_it_cannot_be_read(vault: Path) -> None:
@@ -569,7 +617,7 @@ def test_the_key_is_the_one_of_its_time(
             size = path.stat().st_size
             checkpoint = Checkpoint(1, 1, size, "", 0, 0, 0, 0)
             take(MediaJob("x", path.name, "recovered" if first == "recovered" else "whole", size, "", [checkpoint]))
-    assert [finding.code for finding in video.findings.all()] == [expected]
+    assert [finding.code for finding in video_findings(video.seen, [], ())] == [expected]
 
 
 def test_what_goes_wrong_in_the_thread_is_raised_to_who_waits(filmed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
