@@ -320,14 +320,14 @@ else
     [ ! -s "$work/twice" ] || fail_of SHA256SUMS PACKAGE_SUM "SHA256SUMS lists $(head -n 1 "$work/twice") twice."
     # One pass over both lists, sorted into one another: a look-up for each name would take their product.
     { sed 's/$/ -/' "$work/present"; sed 's/^\(.\{64\}\)  \(.*\)$/\2 \1/' "$work/listed"; echo '~ -'; } | sort | uniq > "$work/both"
-    there= summed=1
+    there= summed=/
     while read -r name wanted; do
         if [ "$wanted" = - ]; then
-            case ${summed:-$there} in 1 | SHA256SUMS) ;; *) fail_of "$there" FILE_UNKNOWN "$there is in the package but not in SHA256SUMS." ;; esac
+            case ${summed:-$there} in / | SHA256SUMS) ;; *) fail_of "$there" FILE_UNKNOWN "$there is in the package but not in SHA256SUMS." ;; esac
             there=$name summed=
             continue
         fi
-        [ "$name" != "$there" ] || summed=1
+        [ "$name" != "$there" ] || summed=/
         case $name in journal/* | device/*) ;; */*) fail_of "$name" PACKAGE_SUM "$name is in SHA256SUMS; no package has such a folder."; continue ;; esac
         if [ "$name" != "$there" ]; then
             fail_of "$name" PACKAGE_SUM "$name is in SHA256SUMS but not in the package."

@@ -68,12 +68,22 @@ def test_a_sound_package_passes_in_every_shell(package: Path, shell: list[str]) 
         ('"' + ("x" * 100 + "[") * 9000 + '"', Code.JOURNAL_LINE_BAD),  # no record holds as much text
         ('"' + "[" * 9900 + '"', Code.SIGNATURE_BAD),
         ("[" + ",".join(['"]"'] * 3000) + "]", Code.SIGNATURE_BAD),
+        ('"' + "x" * 120_000 + '"', Code.SIGNATURE_BAD),
         ("[" * 4000 + "]" * 4000, Code.JOURNAL_LINE_BAD),
         ("1" + "".join(f',"k{number:04}":1' for number in range(9000)), Code.SIGNATURE_BAD),
         ("~", Code.JOURNAL_LINE_BAD),
         ("[1}", Code.JOURNAL_LINE_BAD),
     ],
-    ids=["much text", "brackets in a string", "many strings", "many levels", "many keys", "the mark", "a wrong end"],
+    ids=[
+        "much text",
+        "brackets in a string",
+        "many strings",
+        "a long string",
+        "many levels",
+        "many keys",
+        "the mark",
+        "a wrong end",
+    ],
 )
 def test_what_a_record_is_made_of_does_not_hold_it_up(package: Path, shell: list[str], value: str, code: Code) -> None:
     with_field(package, value)  # a step of brackets times length took minutes for each; `run` stops after 100 s
@@ -105,6 +115,11 @@ def test_a_name_that_only_the_sums_or_only_the_folder_has(package: Path) -> None
     assert "README.txt is in the package but not in SHA256SUMS" in said.text
     assert "zzz is in SHA256SUMS but not in the package" in said.text
     assert said.text.count("fail FILE_UNKNOWN") == said.text.count("fail PACKAGE_SUM") == 1
+
+
+def test_a_file_with_any_name_has_to_be_in_the_sums(package: Path) -> None:
+    (package / "1").write_bytes(b"")
+    assert "1 is in the package but not in SHA256SUMS" in run(package).text
 
 
 @pytest.mark.parametrize("shell", AVAILABLE)
