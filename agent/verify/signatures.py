@@ -263,8 +263,8 @@ class SignatureCheck:
             Code.SIGNATURE_LATE,
             line.place,
             f"{without_signature(self._pending, 'before ' + line.place)} of their own, where the camera was started "
-            "again. Its signer failed up to the end of the run before, or somebody who had the card wrote them meanwhile: "
-            "the signatures behind them cannot tell.",
+            "again. Its signer failed up to the end of the run before, or somebody who had the card wrote them "
+            "meanwhile: the signatures behind them cannot tell.",
             at=start,
         )
         if len(self.late) < MAX_LATE:

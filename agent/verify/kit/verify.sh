@@ -320,14 +320,14 @@ else
     [ ! -s "$work/twice" ] || fail_of SHA256SUMS PACKAGE_SUM "SHA256SUMS lists $(head -n 1 "$work/twice") twice."
     # One pass over both lists, sorted into one another: a look-up for each name would take their product.
     { sed 's/$/ -/' "$work/present"; sed 's/^\(.\{64\}\)  \(.*\)$/\2 \1/' "$work/listed"; echo '~ -'; } | sort | uniq > "$work/both"
-    there= summed=
+    there= summed=/
     while read -r name wanted; do
         if [ "$wanted" = - ]; then
-            case $there in "$summed" | SHA256SUMS) ;; *) fail_of "$there" FILE_UNKNOWN "$there is in the package but not in SHA256SUMS." ;; esac
-            there=$name
+            case ${summed:-$there} in / | SHA256SUMS) ;; *) fail_of "$there" FILE_UNKNOWN "$there is in the package but not in SHA256SUMS." ;; esac
+            there=$name summed=
             continue
         fi
-        summed=$name
+        [ "$name" != "$there" ] || summed=/
         case $name in journal/* | device/*) ;; */*) fail_of "$name" PACKAGE_SUM "$name is in SHA256SUMS; no package has such a folder."; continue ;; esac
         if [ "$name" != "$there" ]; then
             fail_of "$name" PACKAGE_SUM "$name is in SHA256SUMS but not in the package."
