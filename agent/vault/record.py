@@ -183,7 +183,7 @@ def parse_line(line: bytes) -> Record:
         fields = _DECODER.decode(json_bytes.decode("ascii"))
     except (ValueError, RecursionError) as error:
         raise JournalError(f"A record is not valid JSON: {error}.") from error
-    if not isinstance(fields, dict) or (brackets > MAX_DEPTH and _is_deep(fields)):
+    if not isinstance(fields, dict) or (brackets >= MAX_DEPTH and _is_deep(fields)):
         raise JournalError("A record is not one JSON object of sane depth.")
     for name, types in _COMMON_TYPES.items():
         value = fields.get(name, fields)  # a whole record is of no such type

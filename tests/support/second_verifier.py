@@ -147,7 +147,7 @@ def read_line(line: bytes) -> Record:
 
 def depth(value: Any) -> int:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
-    return 0 if inner is None else 1 + max((depth(item) for item in inner), default=0)
+    return 1 if inner is None else 1 + max((depth(item) for item in inner), default=0)
 
 
 def number(fields: dict[str, Any], name: str) -> int:
