@@ -23,6 +23,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 COMMON = ["v", "seq", "prev", "type", "utc", "boottime_ns", "boot_id", "clock_source", "clock_uncertainty_ms"]
@@ -259,11 +260,12 @@ def signs(certificate: x509.Certificate, record: Record) -> bool:
 
 def check_signatures(device: Path, records: list[Record], roots: list[x509.Certificate], recording_id: str) -> None:
     try:
-        chains = [
-            x509.load_pem_x509_certificates(plain(path)) for path in sorted(device.glob("*.pem")) if path.stem != "root"
-        ]
+        files = [plain(path) for path in sorted(device.glob("*.pem")) if path.stem != "root"]
+        chains = [x509.load_pem_x509_certificates(data) for data in files]
     except ValueError as error:
         raise Refused("the certificates can be read") from error
+    for data, chain in zip(files, chains, strict=True):
+        need(b"".join(one.public_bytes(Encoding.PEM) for one in chain) == data, "a chain is PEM and nothing else")
     known = [certificate for chain in chains for certificate in chain]
     by_hash = {certificate.fingerprint(SHA256()).hex(): certificate for certificate in known}
     signer = None
