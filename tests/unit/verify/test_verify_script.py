@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from agent.trust.certificates import fingerprint_hex, make_device_certificate, pem
 from agent.trust.records import CmsRecordSigner
 from agent.trust.software import SoftwareSigner
-from agent.vault.record import parse_line
 from agent.vault.layout import kept_chain_name
+from agent.vault.record import parse_line
 from agent.verify.finding import Code
 from agent.verify.kit_files import verify_script
 from tests.support.identity import BENCH_IDENTITY, make_identity
@@ -514,7 +514,9 @@ def test_a_second_chain_in_device_serves_a_log_that_changes_its_certificate(tmp_
     vault.restart()
     recording_id = vault.record(2)
     package = offloaded(vault, tmp_path)[recording_id]
-    assert (package / "device" / name).is_file()
+    (package / "device" / "chain.pem").rename(package / "device" / name)
+    shutil.copy(vault.layout.device / "chain.pem", package / "device")
+    renew_sums(package)
     said = run(package)
     assert said.codes("fail") == {"CERT_CHAIN"}  # found, its signatures fit, and it leads to another root
     (tmp_path / "root.pem").write_bytes(pem([other.root]))
