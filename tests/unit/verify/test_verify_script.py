@@ -16,9 +16,10 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
-from agent.trust.certificates import make_device_certificate, pem
+from agent.trust.certificates import fingerprint_hex, make_device_certificate, pem
 from agent.trust.records import CmsRecordSigner
 from agent.trust.software import SoftwareSigner
+from agent.vault.layout import kept_chain_name
 from agent.vault.record import parse_line
 from agent.verify.finding import Code
 from agent.verify.kit_files import verify_script
@@ -507,12 +508,14 @@ def test_a_second_chain_in_device_serves_a_log_that_changes_its_certificate(tmp_
     other = make_identity()
     certificate = make_device_certificate(key.public_key(), "CAM-TEST", "2", key, other.root, NOW)
     assert certificate.subject
-    (vault.layout.device / "chain-other.pem").write_bytes(pem(other.signer.chain))
+    name = kept_chain_name(fingerprint_hex(other.signer.chain[0]))
+    (vault.layout.device / name).write_bytes(pem(other.signer.chain))
     vault.signer._signer = CmsRecordSigner(SoftwareSigner(other.signer._key, other.signer.chain))
     vault.restart()
     recording_id = vault.record(2)
     package = offloaded(vault, tmp_path)[recording_id]
-    shutil.copy(vault.layout.device / "chain-other.pem", package / "device")
+    (package / "device" / "chain.pem").rename(package / "device" / name)
+    shutil.copy(vault.layout.device / "chain.pem", package / "device")
     renew_sums(package)
     said = run(package)
     assert said.codes("fail") == {"CERT_CHAIN"}  # found, its signatures fit, and it leads to another root
