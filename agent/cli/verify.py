@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from rich.console import Console
@@ -14,7 +15,6 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from agent.cli.evidence_report import print_report, print_words
 from agent.cli.report_lines import printable
-from agent.cli.verify_video import print_video_report
 from agent.encryption.identity import Identities
 from agent.errors import DeviceKeyError, EvidenceNotFound
 from agent.offload.support_again import support_again
@@ -23,7 +23,9 @@ from agent.verify.evidence import is_package
 from agent.verify.evidence_file import is_plain_folder
 from agent.verify.report import Report
 from agent.verify.verify import verify_path
-from agent.verify.video_file import VideoFileReport, check_video_file
+
+if TYPE_CHECKING:
+    from agent.verify.video_file import VideoFileReport
 
 
 def verify(
@@ -56,6 +58,10 @@ def verify(
     console = Console(highlight=False, soft_wrap=False, emoji=False)  # rich makes a picture of ":AB:" in a fingerprint
     for path in [found for named in paths for found in _expand(named)]:
         if path.is_file():
+            # PyAV comes with them, a fifth of the start, and vaults and packages are read without it.
+            from agent.cli.verify_video import print_video_report
+            from agent.verify.video_file import check_video_file
+
             of_video = check_video_file(path, roots)
             reports.append(of_video)
             if not as_json:

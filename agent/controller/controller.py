@@ -291,14 +291,12 @@ class _Step:
 
     def _refuse(self, start: PendingStart) -> None:
         """Nothing can be kept, so nothing is begun that would look like it."""
-        self._update(pending=None)
-        fields = {"source": start.source, "trigger_boottime_ns": start.trigger_ns, "reason": "storage-full"}
-        self.effects.append(JournalRecord("trigger-dropped", fields))
+        self._drop(start, reason="storage-full")
         self.effects.append(Play(Cue.STORAGE_FULL))
 
-    def _drop(self, pending: PendingStart) -> None:
+    def _drop(self, pending: PendingStart, **more: str) -> None:
         self._update(pending=None)
-        fields = {"source": pending.source, "trigger_boottime_ns": pending.trigger_ns}
+        fields = {"source": pending.source, "trigger_boottime_ns": pending.trigger_ns, **more}
         self.effects.append(JournalRecord("trigger-dropped", fields))
 
     def _stream_ended(self, message: str, last_frame_ns: int | None) -> None:

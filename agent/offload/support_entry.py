@@ -63,8 +63,8 @@ class Entry:
     def utc_minus_boottime_ms(self) -> int | None:
         """How far wall time was ahead of the boot clock; only differences of it within one boot mean something."""
         try:
-            utc_ns = round(Fields({"utc": self.utc}).utc().timestamp() * 1_000_000) * 1000
-        except (FieldError, OverflowError):
+            utc_ns = Fields({"utc": self.utc}).utc_ns()
+        except FieldError:
             return None
         return (utc_ns - self.boottime_ns) // NS_PER_MS
 

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from agent.offload.support_entry import is_whole
+from agent.verify.missed_frames import frames_short
 
-_TICKS_PER_S = 90_000
 _TICKS_PER_MS = 90
 _MAX_FPS = 1000
 
@@ -34,7 +34,7 @@ class FewerFrames:
         begin, end, frames = (fields.get(key) for key in ("first_media_90k", "end_media_90k", "frames"))
         if self.fps is None or not (is_whole(begin) and is_whole(end) and is_whole(frames)):
             return
-        if (fewer := round((end - begin) * self.fps / _TICKS_PER_S) - frames) <= 0:
+        if (fewer := frames_short(begin, end, frames, self.fps)) <= 0:
             return
         self._frames += fewer
         last = self._places[-1] if self._places else None

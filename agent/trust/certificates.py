@@ -246,6 +246,15 @@ def _subject(certificate: x509.Certificate) -> str:
         return f"with SHA-256 {fingerprint_hex(certificate)}"
 
 
+def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether `issuer` signed `certificate`, by name and signature; False for what cannot be read or is not known."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> str | None:
     """None when `issuer` signed `certificate`, else why not."""
     try:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from agent.errors import CmsError
-from agent.trust.certificates import fingerprint_hex
+from agent.trust.certificates import fingerprint_hex, is_issued_by
 from agent.trust.cms import verify_detached
 
 USUAL_RSA_EXPONENT = 65_537
@@ -58,7 +58,6 @@ def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
         # too (Blake-Wilson and Menezes, PKC 1999): such an issuer would vouch for the present certificate as well.
         if isinstance(key, rsa.RSAPublicKey) and key.public_numbers().e > USUAL_RSA_EXPONENT:
             return False
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         return False
-    return True
+    return is_issued_by(certificate, issuer)

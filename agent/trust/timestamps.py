@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from rfc3161_client import (
     Accuracy,
     HashAlgorithm,
@@ -24,6 +23,7 @@ from rfc3161_client import (
 )
 
 from agent.errors import TimestampError
+from agent.trust.certificates import is_issued_by
 from agent.trust.der import with_sorted_certificates
 
 MAX_RESPONSE_BYTES = 65_536
@@ -227,21 +227,13 @@ def _path(
     while len(path) <= _MAX_PATH:
         if path[-1] in anchors:
             return path
-        if anchor := next((found for found in anchors if _issued(path[-1], found)), None):
+        if anchor := next((found for found in anchors if is_issued_by(path[-1], found)), None):
             return [*path, anchor]
-        issuer = next((found for found in known if found not in path and _issued(path[-1], found)), None)
+        issuer = next((found for found in known if found not in path and is_issued_by(path[-1], found)), None)
         if issuer is None:
             return None
         path.append(issuer)
     return None
-
-
-def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
 
 
 def _quoted(name: str) -> str:

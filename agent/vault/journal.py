@@ -10,7 +10,6 @@ file named NNNNNN.journal always begins with a whole record.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +17,7 @@ from typing import Any, Protocol
 from agent.clock import Clock, WallObservation
 from agent.errors import BodycamError, JournalError, StorageError
 from agent.vault.filesystem import AppendFile, Filesystem
-from agent.vault.journal_end import JOURNAL_NAME_PATTERN, JournalEnd
+from agent.vault.journal_end import JournalEnd
 from agent.vault.layout import journal_name
 from agent.vault.record import ZERO_HASH, Record, encode_json, parse_line, sha256_hex
 
@@ -75,23 +74,6 @@ def chained_prefix(data: bytes) -> tuple[list[Record], int]:
         records.append(record)
         offset = newline + 1
     return records, offset
-
-
-def chained_files(filesystem: Filesystem, folder: Path) -> Iterator[tuple[str, list[Record]]]:
-    """Name and records of each journal file, newest first, without what a later file says is no part of the chain.
-
-    Lines whose sync failed may stand whole at the end of a file and again, as other records, in the next one.
-    """
-    names = [name for name in filesystem.list_dir(folder) if JOURNAL_NAME_PATTERN.fullmatch(name)]
-    chained_bytes: dict[str, int] = {}
-    for name in reversed(names):
-        data = filesystem.read(folder / name)
-        records, _ = chained_prefix(data[: chained_bytes.get(name, len(data))])
-        if records and records[0].type == "journal-open":
-            said = records[0].fields.get("prev_file_bytes")
-            if isinstance(said, int) and said >= 0:  # lines on flash chain for whoever edits them
-                chained_bytes[str(records[0].fields.get("prev_file"))] = said
-        yield name, records
 
 
 class Journal:

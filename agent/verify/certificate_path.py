@@ -5,26 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
-from agent.trust.certificates import public_key_der
+from agent.trust.certificates import is_issued_by, public_key_der
 
 
 def path_from(certificate: x509.Certificate, bundle: Sequence[x509.Certificate]) -> list[x509.Certificate]:
     """The certificate and its issuers as far as the bundle has them."""
     path = [certificate]
-    while issuer := next((found for found in bundle if found not in path and _issued(path[-1], found)), None):
+    while issuer := next((found for found in bundle if found not in path and is_issued_by(path[-1], found)), None):
         path.append(issuer)
     return path
-
-
-def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
 
 
 def public_key(certificate: x509.Certificate) -> bytes | None:

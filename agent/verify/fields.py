@@ -6,6 +6,8 @@ import re
 from datetime import datetime
 from typing import Any
 
+from agent.verify.interval import utc_ns
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UTC = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 MAX_INTEGER = (1 << 63) - 1
@@ -78,3 +80,7 @@ class Fields:
             except ValueError:
                 pass  # a 31st of February is as wrong as no date at all
         raise FieldError('its "utc" is no time')
+
+    def utc_ns(self) -> int:
+        """The same in nanoseconds since 1970."""
+        return utc_ns(self.utc())

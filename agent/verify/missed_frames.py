@@ -9,6 +9,11 @@ from agent.verify.words import counted, listed, media_place
 MAX_PLACES = 5
 
 
+def frames_short(first_media_90k: int, end_media_90k: int, frames: int, fps: float) -> int:
+    """How many frames fewer a fragment has than its length makes at that many a second; negative when it has more."""
+    return round((end_media_90k - first_media_90k) * fps / VIDEO_TIMESCALE_90K) - frames
+
+
 class MissedFrames:
     """Takes checkpoints in order; keeps the first few places and counts the rest."""
 
@@ -18,10 +23,9 @@ class MissedFrames:
 
     def take(self, checkpoint: Checkpoint, fps: float | None) -> None:
         """Compare a fragment's frames with its length. fps: frames a second; None when that is not known."""
-        ticks = checkpoint.end_media_90k - checkpoint.first_media_90k
-        if fps is None or ticks <= 0:
+        if fps is None or checkpoint.end_media_90k <= checkpoint.first_media_90k:
             return
-        missing = round(ticks * fps / VIDEO_TIMESCALE_90K) - checkpoint.frames
+        missing = frames_short(checkpoint.first_media_90k, checkpoint.end_media_90k, checkpoint.frames, fps)
         if missing <= 0:
             return
         if len(self._places) < MAX_PLACES:

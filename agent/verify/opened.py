@@ -32,7 +32,7 @@ class Opened:
         fps = video.get("fps") if isinstance(video, dict) else None
         return cls(
             origin,
-            round(fields.utc().timestamp() * 1_000_000) * 1000 - (fields.integer("boottime_ns") - origin),
+            fields.utc_ns() - (fields.integer("boottime_ns") - origin),
             str(record.fields["clock_source"]),
             fields.count("configured_pre_event_ms"),
             fields.count("actual_pre_event_ms"),

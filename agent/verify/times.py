@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.clock import NS_PER_MS
-from agent.verify.fields import FieldError, Fields
+from agent.verify.fields import Fields
 from agent.verify.finding import Code, Findings
 from agent.verify.journal import JournalLine
 
@@ -27,10 +27,7 @@ class TimeCheck:
         """
         fields = Fields(line.record.fields)
         boot_id, boottime_ns = fields.text("boot_id"), fields.integer("boottime_ns")
-        try:
-            utc_ns = round(fields.utc().timestamp() * 1_000_000) * 1000
-        except OverflowError as error:
-            raise FieldError('its "utc" is no time') from error
+        utc_ns = fields.utc_ns()
         if line.record.type == "journal-open" or not trusted:
             return
         wall_minus_boot_ns = utc_ns - boottime_ns

@@ -98,7 +98,7 @@ class TimestampCheck:
         )
 
     def _recording(self, recording_id: str, line: JournalLine, fields: Fields) -> None:
-        claim = (utc_ns(fields.utc()), fields.optional_integer("clock_uncertainty_ms"))
+        claim = (fields.utc_ns(), fields.optional_integer("clock_uncertainty_ms"))
         span = self._spans.get(recording_id)
         if span is None:
             span = self._spans[recording_id] = _Span(

@@ -12,7 +12,7 @@ import av
 from agent.capture import counter
 from agent.capture.image import luma_of
 from agent.vault.filesystem import Filesystem
-from agent.vault.journal import chained_files
+from agent.vault.journal_end import JournalEnd
 from agent.vault.layout import VaultLayout
 from agent.vault.record import Record
 from tests.support.evidence_key import opened
@@ -33,8 +33,8 @@ class Playback:
 
 def journal_records(filesystem: Filesystem, layout: VaultLayout) -> list[Record]:
     """Every chained record, in order."""
-    files = [records for _, records in chained_files(filesystem, layout.journal)]
-    return [record for records in reversed(files) for record in records]
+    newest_first = list(JournalEnd(filesystem, layout.journal))
+    return [file.record(index) for file in reversed(newest_first) for index in range(len(file))]
 
 
 def of_type(records: list[Record], type_: str, recording_id: str | None = None) -> list[dict[str, Any]]:
