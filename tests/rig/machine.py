@@ -67,6 +67,8 @@ class Machine:
             "-chardev", f"socket,id=bridge,path={self.bridge},server=on,wait=off", "-serial", "chardev:bridge",
             "-drive", f"{root},if=none,id=root", "-device", "virtio-blk-pci,drive=root",
             "-drive", f"{card},if=none,id=card", "-device", "virtio-blk-pci,drive=card",
+            # An empty slot for an SD card.
+            "-device", "sdhci-pci", "-drive", "if=none,id=slot", "-device", "sd-card,drive=slot,id=slot-card",
             "-device", "virtio-serial-pci",
             "-chardev", f"socket,id=hand,path={self.folder}/hand,server=on,wait=off",
             "-device", "virtserialport,chardev=hand,name=org.bodycam.rig",

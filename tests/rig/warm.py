@@ -71,7 +71,7 @@ def warm(layers: Layers) -> Warm:
         layers.kernel.name, layers.device.name, qemu, HARDWARE, COMMAND_LINE, CARD_BYTES,
         *(HERE / name for name in ("camera.py", "machine.py", "warm.py")),
     )  # fmt: skip
-    return Warm(layers, layer("warm", key, lambda folder: _make(folder, layers)))
+    return Warm(layers, layer(f"warm-{layers.release.suite}", key, lambda folder: _make(folder, layers)))
 
 
 def _make(folder: Path, layers: Layers) -> None:
