@@ -66,7 +66,7 @@ class Machine:
             # The microcontroller's line: whoever connects here is it.
             "-chardev", f"socket,id=bridge,path={self.bridge},server=on,wait=off", "-serial", "chardev:bridge",
             "-drive", f"{root},if=none,id=root", "-device", "virtio-blk-pci,drive=root",
-            "-drive", f"{card},if=none,id=card", "-device", "virtio-blk-pci,drive=card",
+            "-drive", f"{card},if=none,id=card", "-device", "virtio-blk-pci,drive=card,werror=report,rerror=report",
             # An empty slot for an SD card.
             "-device", "sdhci-pci", "-drive", "if=none,id=slot", "-device", "sd-card,drive=slot,id=slot-card",
             "-device", "virtio-serial-pci",

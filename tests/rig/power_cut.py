@@ -23,9 +23,10 @@ from agent.vault.record import Record
 from agent.verify.report import Verdict
 from agent.verify.verify import verify_path
 from tests.rig.camera import Camera
-from tests.rig.lossy_disk import CutReport, CutRules, LossyDisk
+from tests.rig.lossy_disk import LossyDisk
 from tests.rig.qemu import GuestError, RigError
 from tests.rig.warm import Warm, file_drive
+from tests.rig.write_cache import CutReport, CutRules
 from tests.support.playback import journal_records, of_type, play, recording_bytes
 
 PRE_EVENT_MS = 5000
