@@ -59,7 +59,7 @@ class LossyDisk:
         return f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={self.socket_path},cache=writeback"
 
     def cut(self) -> CutReport:
-        """The power goes now, unless it has: from here on nothing is acknowledged. To be called before QEMU is killed."""
+        """The power goes now, unless it has: from here on nothing is acknowledged. Call it before QEMU is killed."""
         with self._lock:
             report = self._cut_now()
         self._working.set()
