@@ -73,6 +73,9 @@ DEVICE_BYTES = 1_600_000_000
 BOOT_SETTLE_S = 240.0
 MACHINE = "x86_64"
 
+Make = Callable[[Path], None]
+"""Fills a layer's folder."""
+
 
 @dataclass(frozen=True, slots=True)
 class Release:
@@ -237,7 +240,7 @@ def layer_key(*inputs: object) -> str:
     return digest.hexdigest()[:16]
 
 
-def layer(name: str, key: str, make: Callable[[Path], None]) -> Path:
+def layer(name: str, key: str, make: Make) -> Path:
     """The folder of a layer, made unless it is there whole; the least used ones go. Raises what `make` raises."""
     layers = CACHE / name
     layers.mkdir(parents=True, exist_ok=True)

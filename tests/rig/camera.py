@@ -23,6 +23,9 @@ BOARD_REVISION = "a22082"
 
 CARD = "/var/lib/bodycam/card"
 VAULT = f"{CARD}/vault"
+MEMORY = "/var/lib/bodycam/memory"
+"""Other flash than the card."""
+STORE = "/media/bodycam-store"
 CONTROL_SOCKET = "/run/bodycam/control.sock"
 HOLD_MS = 1500
 """As in guest/bodycam.toml."""
@@ -74,14 +77,38 @@ class Camera:
         """Mount the card; the kernel replays its file system's journal. Raises GuestError when it cannot be mounted."""
         self.machine.run(f"mount {CARD}")
 
+    def mount_memory(self) -> None:
+        """Mount the device's other flash."""
+        self.machine.run(f"mount {MEMORY}")
+
+    def mount_store(self) -> None:
+        """Mount the dock's disk."""
+        self.machine.run(f"mount {STORE}")
+
     def start(self) -> None:
         """Start the daemon, and watch light and status from now on."""
         self.machine.run("systemctl start --no-block bodycam.service")
+        self.watch()
+
+    def watch(self) -> None:
+        """Have light and status told from now on, beginning with how they are."""
         self.machine.hand.ask("watch", pins=[RED_PIN, GREEN_PIN], socket_path=CONTROL_SOCKET, every_ms=_WATCH_EVERY_MS)
 
     def stop(self, timeout_s: float = 90) -> None:
         """SIGTERM, and wait for its end."""
         self.machine.run("systemctl stop bodycam.service", timeout_s=timeout_s)
+
+    def start_offload(self) -> None:
+        """Begin to copy finished recordings to the dock's disk, as the dock's udev rule does."""
+        self.machine.run("systemctl start --no-block bodycam-offload.service")
+
+    def offloads(self) -> bool:
+        """Whether that is going on."""
+        return bool(self.machine.run("systemctl is-active bodycam-offload.service || true").startswith("activating"))
+
+    def offload(self) -> None:
+        """The same to its end. Raises GuestError when something could not be copied."""
+        self.machine.run("systemctl start bodycam-offload.service", timeout_s=300)
 
     def log(self, lines: int = 40) -> str:
         """What the daemon said last."""

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,19 +29,29 @@ HARDWARE = (
 COMMAND_LINE = "console=ttyS0 loglevel=4 panic=-1 mitigations=off nokaslr systemd.show_status=0"
 
 
+@dataclass(frozen=True, slots=True)
+class Drives:
+    """What QEMU's -drive calls the device's disks.
+
+    root: /dev/vda, the device's root file system. card: /dev/vdb, the flash that evidence lies on. store: /dev/vdc, the
+    disk in the dock. memory: /dev/vdd, what the device has of other flash, to remember things that a card may forget.
+    """
+
+    root: str
+    card: str
+    store: str
+    memory: str
+
+
 class Machine:
     """A running guest. A context manager: whatever happens in it, no QEMU and no file of it stays behind.
 
     Parameters:
-        root: QEMU's -drive text for /dev/vda, the device's root file system.
-        card: the same for /dev/vdb, the flash that evidence lies on.
         state: a file from `save`, to go on from there; the root must be the one of that moment.
         terminal: the guest's console is this process's terminal.
     """
 
-    def __init__(
-        self, layers: Layers, *, root: str, card: str, state: Path | None = None, terminal: bool = False
-    ) -> None:
+    def __init__(self, layers: Layers, drives: Drives, *, state: Path | None = None, terminal: bool = False) -> None:
         """Returns when the guest answers. Raises RigError, with the console's last lines, when it does not."""
         self.folder = Path(tempfile.mkdtemp(prefix="rig-"))
         self.console = self.folder / "console.log"
@@ -50,12 +61,12 @@ class Machine:
         self._monitor: Monitor | None = None
         self._offset_ns: int | None = None
         try:
-            self._start(layers, root, card, state, terminal)
+            self._start(layers, drives, state, terminal)
         except BaseException:
             self.kill()
             raise
 
-    def _start(self, layers: Layers, root: str, card: str, state: Path | None, terminal: bool) -> None:
+    def _start(self, layers: Layers, drives: Drives, state: Path | None, terminal: bool) -> None:
         console = "stdio,signal=off" if terminal else f"file,path={self.console}"
         command = [
             # QEMU must not outlive who started it, however that ends.
@@ -65,8 +76,11 @@ class Machine:
             "-chardev", f"{console},id=console", "-serial", "chardev:console",
             # The microcontroller's line: whoever connects here is it.
             "-chardev", f"socket,id=bridge,path={self.bridge},server=on,wait=off", "-serial", "chardev:bridge",
-            "-drive", f"{root},if=none,id=root", "-device", "virtio-blk-pci,drive=root",
-            "-drive", f"{card},if=none,id=card", "-device", "virtio-blk-pci,drive=card,werror=report,rerror=report",
+            *(argument for name in ("root", "card", "store", "memory") for argument in (
+                "-drive", f"{getattr(drives, name)},if=none,id={name}",
+                # Errors go to the guest, as a card's do; by default a full disk stops the machine.
+                "-device", f"virtio-blk-pci,drive={name},werror=report,rerror=report",
+            )),
             # An empty slot for an SD card.
             "-device", "sdhci-pci", "-drive", "if=none,id=slot", "-device", "sd-card,drive=slot,id=slot-card",
             "-device", "virtio-serial-pci",
@@ -110,7 +124,6 @@ class Machine:
         # And with the state of the kernel's random numbers, which it would go on with: of 14 starts three pairs had the
         # same boot id, and the journal of a card that was in both told of a boot clock that goes back.
         self.hand.ask("seed", data=secrets.token_hex(32))
-        self.run(f"date -s @{time.time():.3f} >/dev/null")
 
     @property
     def bridge(self) -> Path:
@@ -140,6 +153,10 @@ class Machine:
         if reply["rc"] != 0:
             raise GuestError(f"In the guest `{shell}` ended with {reply['rc']}:\n{reply['out']}")
         return str(reply["out"])
+
+    def set_clock(self) -> None:
+        """Set the guest's time of day: a saved state has that of then."""
+        self.run(f"date -s @{time.time():.3f} >/dev/null")
 
     def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
         """Write a small file in the guest."""
