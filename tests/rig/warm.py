@@ -16,7 +16,8 @@ from tests.rig.build import HERE, Layers, layer, layer_key, run_logged
 from tests.rig.camera import CARD, MEMORY, VAULT, Camera
 from tests.rig.machine import COMMAND_LINE, HARDWARE, Drives, Machine
 
-DISKS_BYTES = {"card": 192_000_000, "store": 96_000_000, "memory": 16_000_000}
+DISKS_BYTES = {"card": 256 << 20, "store": 96 << 20, "memory": 16 << 20}
+"""A power of two for the card, as QEMU wants of what goes into an SD slot."""
 BUFFER_S = 5.5
 """A little more than guest/bodycam.toml keeps: full."""
 
@@ -26,9 +27,9 @@ def file_drive(image: Path) -> str:
     return f"file={image},format=raw,cache=writeback"
 
 
-def forgetful_drive(image: Path) -> str:
+def forgetful_drive(image: Path, form: str = "raw") -> str:
     """A disk whose changes go when the machine goes."""
-    return f"file={image},format={image.suffix.removeprefix('.').replace('ext4', 'raw')},snapshot=on"
+    return f"file={image},format={form},snapshot=on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Moment:
     def drives(self, card: str, store: str | None = None, memory: str | None = None) -> Drives:
         """All disks; those that are not given forget what is written to them, as the root does."""
         return Drives(
-            root=forgetful_drive(self.folder / "root.qcow2"),
+            root=forgetful_drive(self.folder / "root.qcow2", "qcow2"),
             card=card,
             store=store or forgetful_drive(self.disk("store")),
             memory=memory or forgetful_drive(self.disk("memory")),
@@ -101,7 +102,7 @@ class Warm(Moment):
 class Hot(Moment):
     """The daemon shows "ready", its buffer is full, all disks are mounted. All starts from here have one boot id."""
 
-    def start(self, card: str, store: str, memory: str) -> Camera:
+    def start(self, card: str, store: str | None = None, memory: str | None = None) -> Camera:
         """A camera at that moment. The disks must be copies of this moment's. To be closed by `machine`."""
         machine = self.resume(self.drives(card, store, memory))
         try:
