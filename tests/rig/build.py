@@ -30,7 +30,7 @@ FOLDER = ROOT / "build" / "rig"
 """Where cases and logs go."""
 CACHE = Path(os.environ.get("RIG_CACHE") or FOLDER)
 """Where layers go."""
-KEPT_LAYERS = 4
+KEPT_LAYERS = 12
 """Of each name: those that were used last."""
 
 HOST_PACKAGES = {

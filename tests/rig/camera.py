@@ -134,6 +134,10 @@ class Camera:
         answer = self.machine.hand.ask("press", pin=RECORD_PIN, steps=steps)
         return [int(ns) for ns in answer["boottime_ns"]]
 
+    def status(self) -> dict[str, Any]:
+        """All that `bodycam status` says now."""
+        return dict(self.machine.hand.ask("status", path=CONTROL_SOCKET)["status"])
+
     def status_changes(self) -> list[Seen]:
         """What `bodycam status` said, each time that it was something else."""
         return self._told("status", lambda event: event)

@@ -90,6 +90,12 @@ class LossyDisk:
         """Answer what has come meanwhile, and all that comes."""
         self._working.set()
 
+    def rot(self, offset: int) -> None:
+        """Let the byte there turn into another one, as flash that forgets does."""
+        with self._lock:
+            (byte,) = self._cache.read(offset, 1)
+            self._cache.write(offset, bytes([byte ^ 0xFF]), time.monotonic_ns(), fua=True)
+
     def fail(self, fails: Fails | None) -> None:
         """From now on answer the requests for which `fails` says so with EIO. None: no more. How many: `failed`."""
         with self._lock:
