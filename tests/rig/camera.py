@@ -16,11 +16,6 @@ RECORD_PIN = 17
 RED_PIN, GREEN_PIN, BLUE_PIN, BUZZER_PIN, VIBRATION_PIN = 22, 23, 24, 25, 27
 """As config/bodycam.toml has them when nobody sets anything."""
 
-CHIP_LABEL = "pinctrl-bcm2835"
-CHIP_LINES = 54
-BOARD_REVISION = "a22082"
-"""A Pi 3 Model B: gpiozero must know which board's pins these are."""
-
 CARD = "/var/lib/bodycam/card"
 VAULT = f"{CARD}/vault"
 MEMORY = "/var/lib/bodycam/memory"
@@ -55,16 +50,6 @@ class Camera:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.machine.__exit__(kind, error, trace)
-
-    def fit_out(self) -> None:
-        """Once after each cold boot: the pins, and what makes the board a Raspberry Pi."""
-        self.machine.run("modprobe -a configfs gpio-sim")
-        self.machine.hand.ask("gpio", lines=CHIP_LINES, label=CHIP_LABEL, idle={str(RECORD_PIN): 1})
-        self.machine.run(
-            "mkdir -p /run/rig; cp /proc/cpuinfo /run/rig/cpuinfo;"
-            rf" printf 'Hardware\t: BCM2835\nRevision\t: {BOARD_REVISION}\n' >>/run/rig/cpuinfo;"
-            " mount --bind /run/rig/cpuinfo /proc/cpuinfo; cp /proc/sys/kernel/random/boot_id /run/rig/boot_id"
-        )
 
     def be_another_boot(self) -> None:
         """After a warm start: each is a boot of its own, and must not pass for the one that was saved."""
@@ -141,6 +126,10 @@ class Camera:
     def status_changes(self) -> list[Seen]:
         """What `bodycam status` said, each time that it was something else."""
         return self._told("status", lambda event: event)
+
+    def lines_changes(self) -> list[Seen]:
+        """The levels of all lines that are watched, by pin, each time that one was another."""
+        return self._told("lines", lambda event: event["levels"])
 
     def light_changes(self, pin: int = RED_PIN) -> list[Seen]:
         """The levels of an LED's line, each time that it was another."""

@@ -48,10 +48,19 @@ class Machine:
 
     Parameters:
         state: a file from `save`, to go on from there; the root must be the one of that moment.
+        rtc: what the board's clock says at the start (QEMU's -rtc base=); by default the time.
         terminal: the guest's console is this process's terminal.
     """
 
-    def __init__(self, layers: Layers, drives: Drives, *, state: Path | None = None, terminal: bool = False) -> None:
+    def __init__(
+        self,
+        layers: Layers,
+        drives: Drives,
+        *,
+        state: Path | None = None,
+        rtc: str = "utc",
+        terminal: bool = False,
+    ) -> None:
         """Returns when the guest answers. Raises RigError, with the console's last lines, when it does not."""
         self.folder = Path(tempfile.mkdtemp(prefix="rig-"))
         self.console = self.folder / "console.log"
@@ -61,18 +70,19 @@ class Machine:
         self._monitor: Monitor | None = None
         self._offset_ns: int | None = None
         try:
-            self._start(layers, drives, state, terminal)
+            self._start(layers, drives, state, rtc, terminal)
         except BaseException:
             self.kill()
             raise
 
-    def _start(self, layers: Layers, drives: Drives, state: Path | None, terminal: bool) -> None:
+    def _start(self, layers: Layers, drives: Drives, state: Path | None, rtc: str, terminal: bool) -> None:
         console = "stdio,signal=off" if terminal else f"file,path={self.console}"
         command = [
             # QEMU must not outlive who started it, however that ends.
             "setpriv", "--pdeathsig", "KILL",
             "qemu-system-x86_64", *HARDWARE,
             "-kernel", str(layers.vmlinuz), "-initrd", str(layers.initrd), "-append", COMMAND_LINE,
+            "-rtc", f"base={rtc}",
             "-chardev", f"{console},id=console", "-serial", "chardev:console",
             # The microcontroller's line: whoever connects here is it.
             "-chardev", f"socket,id=bridge,path={self.bridge},server=on,wait=off", "-serial", "chardev:bridge",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.rig import build
 from tests.rig.build import HERE, Layers, layer, layer_key, run_logged
-from tests.rig.camera import CARD, MEMORY, VAULT, Camera
+from tests.rig.camera import CARD, MEMORY, STORE, VAULT, Camera
 from tests.rig.machine import COMMAND_LINE, HARDWARE, Drives, Machine
 
 DISKS_BYTES = {"card": 256 << 20, "store": 96 << 20, "memory": 16 << 20}
@@ -88,14 +88,7 @@ class Warm(Moment):
 
     def boot(self, card: str, store: str | None = None, memory: str | None = None) -> Camera:
         """The same after a cold boot: of the saved moment's disk, whose file system is as a power cut leaves it."""
-        machine = Machine(self.layers, self.drives(card, store, memory))
-        try:
-            camera = Camera(machine)
-            camera.fit_out()
-        except BaseException:
-            machine.kill()
-            raise
-        return camera
+        return Camera(Machine(self.layers, self.drives(card, store, memory)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +132,8 @@ def _layer(layers: Layers, name: str, more: tuple[str, ...], make: build.Make) -
     return layer(f"{name}-{layers.release.suite}", key, make)
 
 
-def _make(folder: Path, layers: Layers) -> None:
+def new_device(layers: Layers, folder: Path) -> Drives:
+    """The disks of a device that was just flashed, made in `folder`; they keep what is written."""
     root = folder / "root.qcow2"
     run_logged(folder, "qemu-img", "create", "-f", "qcow2", "-b", str(layers.image), "-F", "raw", str(root))
     for name, size_bytes in DISKS_BYTES.items():
@@ -149,24 +143,30 @@ def _make(folder: Path, layers: Layers) -> None:
         # All of it initialised now: the kernel would otherwise do it behind the tests' backs.
         lazily = "lazy_itable_init=0,lazy_journal_init=0"
         run_logged(folder, "mkfs.ext4", "-q", "-F", "-L", name, "-E", lazily, str(image))
-    drives = Drives(
-        f"file={root},format=qcow2", *(file_drive(folder / f"{name}.ext4") for name in ("card", "store", "memory"))
-    )
-    with Machine(layers, drives) as machine:
+    disks = {name: file_drive(folder / f"{name}.ext4") for name in DISKS_BYTES}
+    return Drives(f"file={root},format=qcow2", **disks)
+
+
+def enrol(camera: Camera) -> None:
+    """What a person does at a first start: the card and the other disks inserted, a key and a certificate made."""
+    machine = camera.machine
+    machine.run("systemctl is-system-running --wait || true", timeout_s=build.BOOT_SETTLE_S)
+    camera.insert_card()
+    camera.mount_memory()
+    camera.mount_store()
+    machine.run(f"chown bodycam:bodycam {CARD} {MEMORY}; chown bodycam-offload:bodycam-offload {STORE}")
+    machine.run("runuser -u bodycam -- bodycam enroll --bench", timeout_s=120)
+
+
+def _make(folder: Path, layers: Layers) -> None:
+    with Machine(layers, new_device(layers, folder)) as machine:
         camera = Camera(machine)
-        machine.run("systemctl is-system-running --wait || true", timeout_s=build.BOOT_SETTLE_S)
-        camera.fit_out()
-        camera.insert_card()
-        camera.mount_memory()
-        machine.run(f"chown bodycam:bodycam {CARD} {MEMORY}")
+        enrol(camera)
         # Once through all of it, so that what the daemon loads is in memory; then as if it had never been.
-        machine.run("runuser -u bodycam -- bodycam enroll --bench", timeout_s=120)
         camera.start()
         camera.wait_shows("ready")
         camera.stop()
-        camera.mount_store()
-        machine.run("chown bodycam-offload:bodycam-offload /media/bodycam-store; umount /media/bodycam-store")
-        machine.run(f"rm -rf {VAULT}/journal {VAULT}/recordings {MEMORY}/*; sync; umount {CARD} {MEMORY}")
+        machine.run(f"rm -rf {VAULT}/journal {VAULT}/recordings {MEMORY}/*; sync; umount {CARD} {MEMORY} {STORE}")
         machine.save(folder / "state.zst")
     shutil.copy(folder / "log", folder / "made.log")
 

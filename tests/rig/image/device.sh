@@ -28,9 +28,11 @@ mkdir -p "$tree/etc/systemd/system/multi-user.target.wants" "$tree/etc/systemd/s
 cp "$guest/board.conf" "$tree/etc/systemd/system/bodycam.service.d/board.conf"
 mkdir "$tree/var/lib/bodycam/card" "$tree/var/lib/bodycam/memory"
 cp "$guest/bodycam.toml" "$tree/etc/bodycam/bodycam.toml"
-install -m 755 "$guest/rig-agent" "$tree/usr/local/sbin/rig-agent"
-cp "$guest/rig-agent.service" "$tree/etc/systemd/system/"
-ln -s ../rig-agent.service "$tree/etc/systemd/system/multi-user.target.wants/rig-agent.service"
+for program in rig-agent rig-board; do
+    install -m 755 "$guest/$program" "$tree/usr/local/sbin/$program"
+    cp "$guest/$program.service" "$tree/etc/systemd/system/"
+    ln -s "../$program.service" "$tree/etc/systemd/system/multi-user.target.wants/$program.service"
+done
 echo bodycam >"$tree/etc/hostname"
 # Empty and not absent: systemd then makes one at each first boot, as on a device that was just flashed.
 : >"$tree/etc/machine-id"
