@@ -6,11 +6,12 @@ import argparse
 import shutil
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
 
-from tests.rig.build import BuildError, build
+from tests.rig.build import DEBIAN_12, BuildError, build, require_host_packages
 from tests.rig.campaign import campaign
 from tests.rig.cut_plan import Phase
 from tests.rig.machine import Machine
@@ -32,6 +33,9 @@ def main() -> int:
     powercut.add_argument("--lie", action="store_true", help="the card answers flushes without obeying")
     arguments = parser.parse_args()
     try:
+        if arguments.command == "build":
+            everything()
+            return 0
         rig = warm(build())
         if arguments.command == "shell":
             shell(rig)
@@ -52,6 +56,15 @@ def main() -> int:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
     return 0
+
+
+def everything() -> None:
+    """All that the tests start from, what does not wait for another at the same time. Raises BuildError or RigError."""
+    require_host_packages()
+    with ThreadPoolExecutor(1) as pool:
+        debian_12 = pool.submit(build, DEBIAN_12)
+        hot(warm(build()))
+        debian_12.result()
 
 
 def shell(rig: Warm) -> None:

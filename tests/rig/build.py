@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,12 +121,15 @@ class Layers:
 
 def build(release: Release = DEBIAN_13) -> Layers:
     """Make what is missing. Raises BuildError."""
-    _require_host_packages()
+    require_host_packages()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    key = layer_key(KERNEL_OF, BUILDER_PACKAGES, MODULES, HERE / "image/kernel.sh", HERE / "image/init")
-    kernel = layer("kernel", key, _kernel)
     suite = release.suite
-    root = layer(f"root-{suite}", layer_key(release, DEVICE_PACKAGES), lambda folder: _root(folder, release))
+    kernel_key = layer_key(KERNEL_OF, BUILDER_PACKAGES, MODULES, HERE / "image/kernel.sh", HERE / "image/init")
+    root_key = layer_key(release, DEVICE_PACKAGES)
+    with ThreadPoolExecutor(2) as pool:
+        made = pool.submit(layer, "kernel", kernel_key, _kernel)
+        root = layer(f"root-{suite}", root_key, lambda folder: _root(folder, release))
+        kernel = made.result()
     sources = tracked(*SOURCES)
     key = layer_key(
         kernel.name, root.name, EXTRAS, DEVICE_BYTES, HERE / "image/device.sh",
@@ -265,15 +269,15 @@ def layer(name: str, key: str, make: Make) -> Path:
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Say that something that takes time begins, and how long it took."""
+    """Say that something that takes time begins, and how long it took. Several may be under way."""
     started_s = time.monotonic()
-    print(f"{what} …", end="", flush=True)  # noqa: T201
+    print(f"{what} …", flush=True)  # noqa: T201
     try:
         yield
     except BaseException:
-        print(" failed", flush=True)  # noqa: T201
+        print(f"{what} failed.", flush=True)  # noqa: T201
         raise
-    print(f" {time.monotonic() - started_s:.0f} s", flush=True)  # noqa: T201
+    print(f"{what} took {time.monotonic() - started_s:.0f} s.", flush=True)  # noqa: T201
 
 
 def run_logged(folder: Path, *command: str) -> None:
@@ -292,7 +296,7 @@ def _as_root() -> list[str]:
     return [] if os.geteuid() == 0 else ["sudo"]
 
 
-def _require_host_packages() -> None:
+def require_host_packages() -> None:
     """Install what is missing, as tools/setup.sh does. Raises BuildError where that cannot be."""
     missing = sorted({package for tool, package in HOST_PACKAGES.items() if _which(tool) is None})
     if not missing:

@@ -1,5 +1,5 @@
-"""A device that was just flashed, on Debian 12, as the other tests have Debian 13: from its first boot to ready by itself,
-what it knows of the time without a clock, its serial line, and how bodycam is taken off it again.
+"""A device that was just flashed, on Debian 12, as the other tests have Debian 13: from its first boot to ready by
+itself, what it knows of the time without a clock, its serial line, and how bodycam is taken off it again.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from agent.recorder.recording import RESERVE_BYTES
 from agent.trust.certificates import load_chain
 from agent.vault.filesystem import PosixFilesystem
 from agent.vault.layout import VaultLayout
@@ -68,23 +69,32 @@ def blocks(camera: Camera, name: str) -> list[int]:
     return [int(block) for extent in extents for block in extent]
 
 
-def finish(camera: Camera, folder: Path) -> tuple[VaultLayout, Report, list[Record]]:
-    """Stop and have a look at the vault: one recording, every frame from the first to the last in it once."""
+def finish(camera: Camera, folder: Path) -> tuple[Report, list[Record]]:
+    """Stop and have a look at the vault."""
     stop(camera)
+    return look(camera, folder, "button")
+
+
+def look(camera: Camera, folder: Path, stop_reason: str) -> tuple[Report, list[Record]]:
+    """What lies in the vault: one sound recording, every frame from the first to the last in it once."""
     camera.stop()
     camera.copy_vault(folder / "vault")
     layout = VaultLayout(folder / "vault")
     report = verify_path(layout.root, roots=load_chain(layout.root_certificate))
-    (one,) = report.recordings
+    assert report.ok, report.findings
     records = journal_records(PosixFilesystem(), layout)
     assert not of_type(records, "gap")
-    if one.verdict is Verdict.VERIFIED:
-        assert one.stop_reason == "button"
-        numbers = play(recording_bytes(PosixFilesystem(), layout.recording(one.recording_id))).counters
-        assert numbers[0] is not None
-        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-        assert len(numbers) == one.frames
-    return layout, report, records
+    (one,) = report.recordings
+    assert one.verdict is Verdict.VERIFIED
+    assert one.stop_reason == stop_reason
+    # What was written and not confirmed stands again in the next segment.
+    vouched = {segment["file"]: int(segment["bytes"]) for segment in of_type(records, "segment")}
+    film = recording_bytes(PosixFilesystem(), layout.recording(one.recording_id), until=vouched)
+    numbers = play(film).counters
+    assert numbers[0] is not None
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert len(numbers) == one.frames
+    return report, records
 
 
 def faults(records: list[Record], component: str, type_: str = "fault") -> list[dict[str, Any]]:
@@ -103,8 +113,7 @@ def test_a_card_that_stalls_costs_no_frame(ready: Hot, tmp_path: Path, stall_s: 
             camera.wait_blinking(RED_PIN, 100, 100)
         disk.go_on()
         wait_durable(camera, fragments + int(stall_s) + 2)
-        _, report, records = finish(camera, tmp_path)
-    assert report.ok, report.findings
+        _, records = finish(camera, tmp_path)
     (fault,) = faults(records, "card")
     assert "did not answer" in fault["message"]
     assert len(faults(records, "card", "fault-cleared")) == 1
@@ -123,8 +132,7 @@ def test_an_io_error_in_one_file_closes_it_and_loses_nothing(ready: Hot, tmp_pat
         )
         wait_durable(camera, fragments + 5)
         assert disk.failed == 1
-        _, report, records = finish(camera, tmp_path)
-    assert report.ok, report.findings
+        _, records = finish(camera, tmp_path)
     assert faults(records, "storage")
     assert faults(records, "storage", "fault-cleared")
     assert [segment["state"] for segment in of_type(records, "segment")].count("torn") == 1
@@ -145,10 +153,25 @@ def test_a_card_that_turns_read_only_is_an_alarm_and_goes_on_when_it_is_mounted_
         camera.machine.run(f"umount -l {CARD} && sleep 1 && e2fsck -p /dev/vdb; [ $? -le 1 ] && mount {CARD}")
         camera.wait_shows("recording", since=before)
         wait_durable(camera, fragments + 5)
-        _, report, records = finish(camera, tmp_path)
-    assert report.ok, report.findings
+        _, records = finish(camera, tmp_path)
     assert faults(records, "storage")
     assert faults(records, "storage", "fault-cleared")
+
+
+def test_a_card_that_fills_up_ends_the_recording_in_order_and_takes_no_other(ready: Hot, tmp_path: Path) -> None:
+    with recording(ready, tmp_path) as (camera, _disk):
+        before = len(camera.status_changes())
+        # Room for some seconds more than what is kept back.
+        spare_bytes = RESERVE_BYTES + 1_600_000
+        camera.machine.run(f"fallocate -l $(($(stat -f -c '%a * %S' {CARD}) - {spare_bytes})) {CARD}/others")
+        camera.wait_shows("fault", since=before, timeout_s=180)
+        assert camera.status()["storage_level"] == "full"
+        camera.double_press()
+        camera.let_pass(3)
+        assert camera.status()["recording"] is None
+        _, records = look(camera, tmp_path, "storage-full")
+    assert [storage["room"] for storage in of_type(records, "storage")][-1] == "full"
+    assert of_type(records, "trigger-dropped")[-1]["reason"] == "storage-full"
 
 
 def test_bits_that_rot_are_found_by_the_scrub_and_named(ready: Hot, tmp_path: Path) -> None:
