@@ -205,6 +205,18 @@ class Machine:
                 self._offset_ns = told_ns - (before_ns + after_ns) // 2
         return best_ns // 2
 
+    def insert_sd(self, image: Path) -> None:
+        """Put an SD card into the slot; the guest's kernel needs sdhci-pci and mmc_block. A power of two of bytes."""
+        self._ask_monitor("blockdev-change-medium", id="slot-card", filename=str(image), format="raw")
+
+    def pull_sd(self) -> None:
+        """Pull it out, whatever is being written."""
+        self._ask_monitor("eject", id="slot-card", force=True)
+
+    def _ask_monitor(self, command: str, **arguments: Any) -> Any:
+        assert self._monitor is not None
+        return self._monitor.execute(command, **arguments)
+
     def save(self, path: Path, timeout_s: float = 120) -> None:
         """Write memory and devices to a file and end. The root as it is now belongs to it. Raises RigError."""
         assert self._monitor is not None
