@@ -205,6 +205,17 @@ class Machine:
                 self._offset_ns = told_ns - (before_ns + after_ns) // 2
         return best_ns // 2
 
+    def suspend(self, seconds: float, timeout_s: float = 60) -> None:
+        """Suspend to RAM (ACPI S3), and wake it up so much later. Raises RigError when it does not go to sleep."""
+        self.run("(sleep 0.5; echo mem >/sys/power/state) >/dev/null 2>&1 &")
+        deadline_s = time.monotonic() + timeout_s
+        while self._ask_monitor("query-status")["status"] != "suspended":
+            if time.monotonic() > deadline_s:
+                raise RigError(f"The guest does not suspend.\n{self.last_words()}")
+            time.sleep(0.1)
+        time.sleep(seconds)
+        self._ask_monitor("system_wakeup")
+
     def insert_sd(self, image: Path) -> None:
         """Put an SD card into the slot; the guest's kernel needs sdhci-pci and mmc_block. A power of two of bytes."""
         self._ask_monitor("blockdev-change-medium", id="slot-card", filename=str(image), format="raw")
