@@ -43,9 +43,10 @@ rig:        ## Build the virtual device, a camera in QEMU with a real kernel and
 	@tools/setup.sh
 	@.venv/bin/python -m tests.rig build
 
-test-rig:   ## Tests in the virtual device, or some [R="-k power"]
+test-rig:   ## Tests in the virtual device, two at a time, or some [R="-k power"]
 	@tools/setup.sh
-	@.venv/bin/python -m pytest tests/rig $(R)
+	@.venv/bin/python -m tests.rig build
+	@.venv/bin/python -m pytest -n $(if $(R),0,2) --dist worksteal tests/rig $(R)
 
 rig-shell:  ## A root shell in the virtual device
 	@tools/setup.sh
