@@ -99,10 +99,13 @@ def test_sound_is_other_bytes_with_the_same_times_and_the_same_bursts(encoded: t
 
 def test_ffprobe_reads_what_arm64_muxed(encoded: tuple[Encoded, ...]) -> None:
     for made in encoded:
+        facts = made.facts["bounded"]
+        # The encoder's priming lies in front of the first picture and is left out.
+        sound = [pts_ns for pts_ns, _, _ in facts["audio"] if pts_ns >= facts["video"][0][0]]
         shown = ffprobe(made.video("bounded"))
         assert [(stream["codec_name"], int(stream["nb_read_frames"])) for stream in shown] == [
             ("h264", SECONDS * FPS),
-            ("aac", len(made.facts["bounded"]["audio"])),
+            ("aac", len(sound)),
         ]
 
 
