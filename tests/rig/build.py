@@ -55,8 +55,9 @@ DEVICE_PACKAGES = (
 """Of what Raspberry Pi OS Lite has: the base, and what docs/operations.md asks for."""
 
 MODULES = (
-    "cdc-acm", "configfs", "ext4", "f2fs", "gpio-sim", "mmc_block", "sdhci-pci", "snd-aloop", "softdog", "usb-storage",
-    "uvcvideo", "vfat", "vhci-hcd", "virtio_blk", "virtio_console", "virtio_net", "virtio_pci", "virtio_rng", "vivid",
+    "cdc-acm", "configfs", "ext4", "f2fs", "gpio-sim", "sd_mod", "snd-aloop", "softdog", "usb-storage", "uvcvideo",
+    "vfat", "vhci-hcd", "virtio_blk", "virtio_console", "virtio_net", "virtio_pci", "virtio_rng", "vivid",
+    "xhci-pci",
 )  # fmt: skip
 
 EXTRAS = ("asn1crypto", "opencv-python-headless", "pyrage", "python-pkcs11")
