@@ -24,7 +24,7 @@ from agent.errors import StorageError, StoreError, VaultError
 from agent.recorder.enrolment import RECORD_TYPE, Enrolment, own_keys, read_enrolment
 from agent.recorder.places import RecordPlaces
 from agent.recorder.receipts import check_receipt, is_written_down
-from agent.recorder.recorder import Recorder, RecorderListener
+from agent.recorder.recorder import Hold, Recorder, RecorderListener
 from agent.recorder.recovery import Recovered, recover
 from agent.settings.load import LoadedSettings
 from agent.trust.records import CmsRecordSigner
@@ -62,13 +62,14 @@ def open_recorder(
     listener: RecorderListener,
     loaded: LoadedSettings,
     succession: Succession | None = None,
+    hold: Hold | None = None,
 ) -> tuple[Recorder, Recovered]:
     """Journal, recovery, recorder.
 
     Raises StorageError to be tried again, VaultError (of which JournalError is one) when a person has to look,
     ConfigError when the vault is enrolled to encrypt to other keys than the configuration's.
 
-    succession: a key that waits to take over from `signer`.
+    succession: a key that waits to take over from `signer`. hold: see Recorder.
     """
     settings = loaded.settings
     make_folders(filesystem, layout)
@@ -85,7 +86,7 @@ def open_recorder(
     )
     try:
         enrolment = read_enrolment(filesystem, layout, keys, end)
-        return _use_journal(journal, end, filesystem, layout, clock, listener, loaded, enrolment, succession)
+        return _use_journal(journal, end, filesystem, layout, clock, listener, loaded, enrolment, succession, hold)
     except BaseException:
         journal.close()  # it is tried again for hours, and each try opens a new one
         raise
@@ -101,6 +102,7 @@ def _use_journal(
     loaded: LoadedSettings,
     enrolment: Enrolment,
     succession: Succession | None,
+    hold: Hold | None,
 ) -> tuple[Recorder, Recovered]:
     settings = loaded.settings
     recipients = settings.encryption.recipients
@@ -141,6 +143,7 @@ def _use_journal(
         segment_s=settings.vault.segment_s,
         recipients=Recipients(recipients) if recipients else None,
         personal={"wearer": settings.device.wearer} if settings.device.wearer else None,
+        hold=hold,
     )
     return recorder, recovered
 
@@ -225,8 +228,9 @@ class VaultOpening:
         self._require_vault()
         keys = self._secure()
         return open_recorder(
-            self._filesystem, self._layout, keys.signer, self._clock, self._listener, self._loaded, keys.succession
-        )
+            self._filesystem, self._layout, keys.signer, self._clock, self._listener, self._loaded, keys.succession,
+            self._lock,
+        )  # fmt: skip
 
     def _require_vault(self) -> None:
         root = self._layout.root

@@ -110,6 +110,7 @@ class Journal:
         self._name_durable = False
         self._uncommitted: list[_Uncommitted] = []
         self._lost_records = 0
+        self._doubtful = False
         self.signer_fault: str | None = None
         """Why the last signature is pending, or None when it is not."""
         end = end or JournalEnd(filesystem, folder)
@@ -185,6 +186,17 @@ class Journal:
         self.close()
         self._signer = signer
 
+    def let_go(self) -> None:
+        """Have nothing open. What is uncommitted goes into a new file, when this folder is there again."""
+        self._doubtful = True
+        self.close()
+
+    def require_own_folder(self) -> None:
+        """Raises StorageError when the next file would not go where this chain lies: another card is in the slot."""
+        if self._file is None:
+            name = journal_name(self._number + 1)
+            self._require_own_folder(set(self._filesystem.list_dir(self._folder)), name)
+
     def close(self) -> None:
         """Release the file. Commit first: what is only remembered is gone with the process."""
         if self._file is not None:
@@ -228,6 +240,7 @@ class Journal:
             self._file.write(data)
             self._file.datasync()
         except StorageError:
+            self._doubtful = True
             self._retire("write-failed", exact=False).close()
             raise
         self._file_bytes += len(data)
@@ -251,14 +264,12 @@ class Journal:
             file.close()
             raise
         self._number += 1
+        self._doubtful = False
         self._file, self._file_bytes, self._name_durable = file, len(line), False
         self._set_head(opening)
 
     def _require_own_folder(self, taken: set[str], name: str) -> None:
-        """Raises StorageError when the chain does not end in this folder: another card came into the slot meanwhile.
-
-        Its journal would get a file that belongs to another chain, in place of one of its own perhaps.
-        """
+        # The other card's journal would get a file of another chain, in place of one of its own perhaps.
         if self._tail.name is not None and self._tail.name not in taken:
             raise StorageError(_OTHER_CARD.format(self._folder))
         if name in taken:
@@ -266,7 +277,7 @@ class Journal:
             first = self._filesystem.read(self._folder / name).split(b"\n", 1)[0]
             if self._prev_of(first) != self._head_sha256:
                 raise StorageError(_OTHER_CARD.format(self._folder))
-        if self._reason == "write-failed" and self._tail.name is not None:
+        if self._doubtful and self._tail.name is not None:
             try:
                 chained = self._filesystem.read(self._folder / self._tail.name)[: self._tail.chained_bytes]
             except StorageError:

@@ -28,7 +28,7 @@ from agent.encode.video import VideoEncoder
 from agent.errors import BodycamError, StorageError
 from agent.media.units import samples_to_ns
 from agent.recorder.plan import Stream
-from agent.recorder.recorder import Recorder
+from agent.recorder.recorder import Hold, Recorder
 from agent.settings.load import LoadedSettings
 from agent.settings.schema import (
     AudioSettings,
@@ -150,6 +150,8 @@ class Bench:
         self.daemon.attach(self)
         self.pictures = PictureWatch(self.daemon.post)
         self.recorder: Recorder | None = None
+        self.vault_hold: Hold | None = None
+        """What `open_vault` gives the recorder to hold the vault by."""
         self.stream: Stream | None = None
         self._video: VideoEncoder | None = None
         self._signed: SignedRing | None = None
@@ -177,8 +179,9 @@ class Bench:
         loaded = LoadedSettings(self.settings, (), "0" * 64)
         try:
             self.recorder, recovered = open_recorder(
-                self.filesystem, self.layout, self.identity.record_signer, self.clock, self.daemon, loaded
-            )
+                self.filesystem, self.layout, self.identity.record_signer, self.clock, self.daemon, loaded,
+                hold=self.vault_hold,
+            )  # fmt: skip
         except StorageError as error:
             self.daemon.storage_fault(str(error))
             self._retry_open_ns = self.clock.boottime_ns() + 100 * NS_PER_MS

@@ -22,6 +22,7 @@ from agent.vault.journal import Journal, chained_prefix
 from agent.vault.journal_end import JournalEnd
 from agent.vault.record import PENDING
 from tests.support.crashfs import CrashFile, CrashFilesystem, OpKind, PowerCut
+from tests.support.failing_card import FailingCard
 from tests.unit.vault.journals import FOLDER, FakeSigner, disk, names, open_journal, payloads, read_chain
 
 
@@ -235,29 +236,6 @@ def test_after_a_failed_sync_the_file_is_never_touched_again_and_the_next_says_w
     assert payloads(filesystem) == [1, 2, 3]
 
 
-class _FailingSync:
-    """An append file whose sync fails while its file system `fails`."""
-
-    def __init__(self, inner: AppendFile, filesystem: _FailingSyncs) -> None:
-        self._inner = inner
-        self._filesystem = filesystem
-        self.write, self.close = inner.write, inner.close
-
-    def datasync(self) -> None:
-        if self._filesystem.fails:
-            raise StorageError(errno.EIO, "Syncing failed: Input/output error", "card")
-        self._inner.datasync()
-
-
-class _FailingSyncs(PosixFilesystem):
-    """A real folder, on a card that fails as it is told."""
-
-    fails = False
-
-    def create(self, path: Path) -> AppendFile:
-        return _FailingSync(super().create(path), self)
-
-
 def journal_on(folder: Path, filesystem: PosixFilesystem, *, rotate_bytes: int = 1 << 20) -> Journal:
     folder.mkdir(exist_ok=True)
     return Journal(filesystem, folder, FakeSigner(), SimulatedClock(), device_id="CAM-1", rotate_bytes=rotate_bytes)
@@ -278,7 +256,7 @@ def numbers_in(folder: Path) -> list[int]:
 @pytest.mark.parametrize("files", [0, 1, 2, 3])
 def test_a_card_that_is_exchanged_after_a_failure_is_not_written(tmp_path: Path, files: int) -> None:
     """Whatever lies on it: nothing, another journal that is shorter, as long, or longer."""
-    filesystem, slot, other = _FailingSyncs(), tmp_path / "slot", tmp_path / "other"
+    filesystem, slot, other = FailingCard(), tmp_path / "slot", tmp_path / "other"
     journal = committed(journal_on(slot, filesystem), 1)
     theirs = journal_on(other, PosixFilesystem(), rotate_bytes=1)
     for number in range(files):
@@ -303,7 +281,7 @@ def test_a_card_that_is_exchanged_after_a_failure_is_not_written(tmp_path: Path,
 
 
 def test_a_rename_that_was_done_and_reported_as_failed_is_no_other_card(tmp_path: Path) -> None:
-    class Renames(_FailingSyncs):
+    class Renames(FailingCard):
         rename_fails = False
 
         def rename(self, source: Path, target: Path) -> None:
@@ -316,7 +294,7 @@ def test_a_rename_that_was_done_and_reported_as_failed_is_no_other_card(tmp_path
     committed(journal, 1)
     journal.append("test", n=2)
     filesystem.fails = True
-    with pytest.raises(StorageError, match="Syncing failed"):
+    with pytest.raises(StorageError, match="Writing failed"):
         journal.commit()
     filesystem.fails, filesystem.rename_fails = False, True
     with pytest.raises(StorageError, match="Renaming failed"):
