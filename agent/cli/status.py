@@ -62,7 +62,7 @@ def _rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if answer["minutes_left"] is not None:
             room += f", about {_time(answer['minutes_left'])} of recording ({answer['storage_level']})"
         yield "vault", room
-    if (witness := answer["witness"]) is not None:
+    if (witness := answer.get("witness")) is not None:
         yield "witness", _witness(witness)
     for component, message in answer["faults"].items():
         yield "fault", f"{component}: {message}"
