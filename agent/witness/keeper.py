@@ -118,6 +118,17 @@ class WitnessKeeper:
             memory = self._newest
         return memory is not None and memory != self._written and self._write(memory)
 
+    def wait(self) -> bool:
+        """Return when there is something to do for `step`, or a failed one is due again; False when it is all over."""
+        with self._condition:
+            if self._stopping and (self._pause_ns or self._newest == self._written):
+                return False
+            if self._pause_ns:
+                self._condition.wait_for(lambda: self._stopping, self._pause_ns / NS_PER_S)
+            else:
+                self._condition.wait_for(lambda: self._stopping or self._newest != self._written)
+            return True
+
     def _read(self) -> bool:
         found, failed = None, None
         self._says("reading it")
@@ -154,10 +165,5 @@ class WitnessKeeper:
         while True:
             while self.step():
                 pass
-            with self._condition:
-                if self._stopping and (self._pause_ns or self._newest == self._written):
-                    return
-                if self._pause_ns:
-                    self._condition.wait_for(lambda: self._stopping, self._pause_ns / NS_PER_S)
-                else:
-                    self._condition.wait_for(lambda: self._stopping or self._newest != self._written)
+            if not self.wait():
+                return

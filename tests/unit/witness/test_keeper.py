@@ -155,6 +155,19 @@ def test_its_thread_ends_up_to_date() -> None:
     assert shelf.written == sorted(set(shelf.written))
 
 
+def test_what_is_confirmed_just_before_the_end_is_still_written() -> None:
+    """The thread had found nothing to do, and had not begun to wait, when both came."""
+    shelf = Shelf()
+    keeper, _ = made(shelf)
+    work(keeper)
+    keeper.confirmed(nth(1))
+    assert not keeper.stop(0)
+    assert keeper.wait()
+    work(keeper)
+    assert shelf.written == [1]
+    assert not keeper.wait()
+
+
 def test_its_end_does_not_wait_for_a_medium_that_fails_or_hangs() -> None:
     shelf = Shelf()
     shelf.error = "gone"
