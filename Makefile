@@ -3,6 +3,7 @@
 T ?= tests
 SOURCE ?= build/footage/bigbuckbunny.mp4
 N ?= 20
+J ?= 2
 SEED ?= 1
 # The shell has a SECONDS of its own, which counts; only make may expand this one.
 SECONDS ?=
@@ -50,9 +51,9 @@ rig-shell:  ## A root shell in the virtual device
 	@tools/setup.sh
 	@.venv/bin/python -m tests.rig shell
 
-powercut:   ## Cut the virtual device's power many times, and print what it cost [N=500] [SEED=1] [LIE=1]
+powercut:   ## Cut the virtual device's power many times, and print what it cost [N=500] [SEED=1] [LIE=1] [J=2 at a time]
 	@tools/setup.sh
-	@.venv/bin/python -m tests.rig powercut --cuts $(N) --seed $(SEED) $(if $(LIE),--lie)
+	@.venv/bin/python -m tests.rig powercut --cuts $(N) --seed $(SEED) --jobs $(J) $(if $(LIE),--lie)
 
 shell:      ## A shell in which `bodycam` is a command
 	@tools/setup.sh

@@ -1,12 +1,14 @@
 """Builds the virtual device from nothing: `python -m tests.rig build`.
 
-Four layers in build/rig, each in a folder named by a hash of all that goes into it, so that only what changed is made
-again: `kernel` (with what Debian lacks), `root` (Debian), `device` (bodycam installed in it) and `warm` (booted once,
-its memory saved). Debian's packages are whatever its mirror holds on the day a layer is made.
+Four layers, each in a folder named by a hash of all that goes into it, so that only what changed is made again:
+`kernel` (with what Debian lacks), `root` (Debian), `device` (bodycam installed in it) and `warm` (booted once, its
+memory saved). They lie in build/rig, or where RIG_CACHE says, which several checkouts may share. Debian's packages are
+whatever its mirror holds on the day a layer is made.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -15,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +28,11 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 FOLDER = ROOT / "build" / "rig"
-
-SUITE = "trixie"
-PYTHON = "3.13"
-"""Of SUITE."""
+"""Where cases and logs go."""
+CACHE = Path(os.environ.get("RIG_CACHE") or FOLDER)
+"""Where layers go."""
+KEPT_LAYERS = 12
+"""Of each name: those that were used last."""
 
 HOST_PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
@@ -51,8 +55,8 @@ DEVICE_PACKAGES = (
 """Of what Raspberry Pi OS Lite has: the base, and what docs/operations.md asks for."""
 
 MODULES = (
-    "cdc-acm", "configfs", "dm-flakey", "ext4", "f2fs", "gpio-sim", "snd-aloop", "softdog", "usb-storage", "uvcvideo",
-    "vfat", "vhci-hcd", "virtio_blk", "virtio_console", "virtio_net", "virtio_pci", "virtio_rng", "vivid",
+    "cdc-acm", "configfs", "ext4", "f2fs", "gpio-sim", "mmc_block", "sdhci-pci", "snd-aloop", "softdog", "usb-storage",
+    "uvcvideo", "vfat", "vhci-hcd", "virtio_blk", "virtio_console", "virtio_net", "virtio_pci", "virtio_rng", "vivid",
 )  # fmt: skip
 
 EXTRAS = ("asn1crypto", "opencv-python-headless", "pyrage", "python-pkcs11")
@@ -70,6 +74,23 @@ DEVICE_BYTES = 1_600_000_000
 BOOT_SETTLE_S = 240.0
 MACHINE = "x86_64"
 
+Make = Callable[[Path], None]
+"""Fills a layer's folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A Debian release and the Python it has."""
+
+    suite: str
+    python: str
+
+
+DEBIAN_12 = Release("bookworm", "3.11")
+DEBIAN_13 = Release("trixie", "3.13")
+KERNEL_OF = DEBIAN_13
+"""Both run on its kernel, which Debian 12 has as a security update and Raspberry Pi OS had on top of it."""
+
 
 class BuildError(Exception):
     """A step of the build failed; the message says which, and where its log is."""
@@ -79,6 +100,7 @@ class BuildError(Exception):
 class Layers:
     """Where the parts of a built device lie."""
 
+    release: Release
     kernel: Path
     root: Path
     device: Path
@@ -97,21 +119,24 @@ class Layers:
         return self.device / "root.ext4"
 
 
-def build() -> Layers:
+def build(release: Release = DEBIAN_13) -> Layers:
     """Make what is missing. Raises BuildError."""
-    _require_host_packages()
+    require_host_packages()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    kernel = layer(
-        "kernel", layer_key(SUITE, BUILDER_PACKAGES, MODULES, HERE / "image/kernel.sh", HERE / "image/init"), _kernel
-    )
-    root = layer("root", layer_key(SUITE, DEVICE_PACKAGES), _root)
+    suite = release.suite
+    kernel_key = layer_key(KERNEL_OF, BUILDER_PACKAGES, MODULES, HERE / "image/kernel.sh", HERE / "image/init")
+    root_key = layer_key(release, DEVICE_PACKAGES)
+    with ThreadPoolExecutor(2) as pool:
+        made = pool.submit(layer, "kernel", kernel_key, _kernel)
+        root = layer(f"root-{suite}", root_key, lambda folder: _root(folder, release))
+        kernel = made.result()
     sources = tracked(*SOURCES)
     key = layer_key(
         kernel.name, root.name, EXTRAS, DEVICE_BYTES, HERE / "image/device.sh",
         *sorted((HERE / "guest").iterdir()), *sources,
     )  # fmt: skip
-    device = layer("device", key, lambda folder: _device(folder, kernel, root, sources))
-    return Layers(kernel, root, device)
+    device = layer(f"device-{suite}", key, lambda folder: _device(folder, release, kernel, root, sources))
+    return Layers(release, kernel, root, device)
 
 
 def tracked(*names: str) -> list[Path]:
@@ -131,7 +156,7 @@ def requirement_lines(lock: str) -> Iterator[tuple[Requirement, str]]:
         yield Requirement(line.split("--hash=")[0]), " ".join(line.split())
 
 
-def pinned(lock: str, *names: str, python: str = PYTHON) -> str:
+def pinned(lock: str, *names: str, python: str) -> str:
     """The lines of a lock (of all packages, or of `names`) that hold on the device, without their markers.
 
     pip evaluates markers for the Python it runs on and not for the one it downloads for.
@@ -160,33 +185,35 @@ def _kernel(folder: Path) -> None:
         f"--customize-hook=copy-in {HERE}/image/kernel.sh {HERE}/image/init {wheels} /tmp",
         f'--customize-hook=chroot "$1" sh /tmp/kernel.sh {" ".join(MODULES)}',
         f"--customize-hook=sync-out /out {folder}/out",
-        SUITE, "/dev/null",
+        KERNEL_OF.suite, "/dev/null",
     )  # fmt: skip
     for path in (folder / "out").iterdir():
         path.rename(folder / path.name)
     (folder / "out").rmdir()
 
 
-def _root(folder: Path) -> None:
+def _root(folder: Path, release: Release) -> None:
     excluded = (f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT_OF_ROOT)
-    _mmdebstrap(folder, DEVICE_PACKAGES, *excluded, SUITE, str(folder / "root.tar"))
+    _mmdebstrap(folder, DEVICE_PACKAGES, *excluded, release.suite, str(folder / "root.tar"))
 
 
-def _device(folder: Path, kernel: Path, root: Path, sources: list[Path]) -> None:
+def _device(folder: Path, release: Release, kernel: Path, root: Path, sources: list[Path]) -> None:
+    python = release.python
     wheels = folder / "wheels"
     run_lock, extras_lock = folder / "run.lock", folder / "extras.lock"
-    run_lock.write_text(pinned("run.lock"))
-    extras_lock.write_text(pinned("dev.lock", *EXTRAS))
+    run_lock.write_text(pinned("run.lock", python=python))
+    extras_lock.write_text(pinned("dev.lock", *EXTRAS, python=python))
     platforms = [f"--platform=manylinux_2_{glibc}_{MACHINE}" for glibc in (34, 28, 27, 17)]
     run_logged(
         folder, sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
-        "--require-hashes", f"--python-version={PYTHON}", "--implementation=cp",
-        f"--abi=cp{PYTHON.replace('.', '')}", "--abi=abi3", "--abi=none", *platforms,
+        "--require-hashes", f"--python-version={python}", "--implementation=cp",
+        f"--abi=cp{python.replace('.', '')}", "--abi=abi3", "--abi=none", *platforms,
         f"--platform=manylinux2014_{MACHINE}", "--platform=any", "--dest", str(wheels),
         "-r", str(run_lock), "-r", str(extras_lock),
     )  # fmt: skip
-    for wheel in kernel.glob("lgpio-*.whl"):
-        shutil.copy(wheel, wheels)
+    if not any(wheels.glob("lgpio-*.whl")):
+        for wheel in kernel.glob("lgpio-*.whl"):
+            shutil.copy(wheel, wheels)
     source_tar = folder / "source.tar"
     run_logged(
         folder, "tar", "-C", str(ROOT), "-cf", str(source_tar), *(str(path.relative_to(ROOT)) for path in sources)
@@ -217,32 +244,40 @@ def layer_key(*inputs: object) -> str:
     return digest.hexdigest()[:16]
 
 
-def layer(name: str, key: str, make: Callable[[Path], None]) -> Path:
-    """The folder of a layer, made unless it is there whole; older ones of its name go. Raises what `make` raises."""
-    folder = FOLDER / name / key
-    if folder.exists():
-        return folder
-    with step(f"Making the rig's {name}"):
-        # Made under another name: a folder that has the right one is whole.
-        making = FOLDER / name / f"{key}.making"
-        shutil.rmtree(FOLDER / name, ignore_errors=True)
-        making.mkdir(parents=True)
-        make(making)
-        making.rename(folder)
+def layer(name: str, key: str, make: Make) -> Path:
+    """The folder of a layer, made unless it is there whole; the least used ones go. Raises what `make` raises."""
+    layers = CACHE / name
+    layers.mkdir(parents=True, exist_ok=True)
+    folder = layers / key
+    # Another checkout may be making the same one.
+    with (layers / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            with step(f"Making the rig's {name}"):
+                # Made under another name: a folder that has the right one is whole.
+                making = layers / f"{key}.making"
+                shutil.rmtree(making, ignore_errors=True)
+                making.mkdir()
+                make(making)
+                making.rename(folder)
+        os.utime(folder)
+        made = sorted((path for path in layers.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime_ns)
+        for old in made[:-KEPT_LAYERS]:
+            shutil.rmtree(old)
     return folder
 
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Say that something that takes time begins, and how long it took."""
+    """Say that something that takes time begins, and how long it took. Several may be under way."""
     started_s = time.monotonic()
-    print(f"{what} …", end="", flush=True)  # noqa: T201
+    print(f"{what} …", flush=True)  # noqa: T201
     try:
         yield
     except BaseException:
-        print(" failed", flush=True)  # noqa: T201
+        print(f"{what} failed.", flush=True)  # noqa: T201
         raise
-    print(f" {time.monotonic() - started_s:.0f} s", flush=True)  # noqa: T201
+    print(f"{what} took {time.monotonic() - started_s:.0f} s.", flush=True)  # noqa: T201
 
 
 def run_logged(folder: Path, *command: str) -> None:
@@ -261,7 +296,7 @@ def _as_root() -> list[str]:
     return [] if os.geteuid() == 0 else ["sudo"]
 
 
-def _require_host_packages() -> None:
+def require_host_packages() -> None:
     """Install what is missing, as tools/setup.sh does. Raises BuildError where that cannot be."""
     missing = sorted({package for tool, package in HOST_PACKAGES.items() if _which(tool) is None})
     if not missing:
