@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.rig.build import DEBIAN_12, BuildError, build, require_host_packages
+from tests.rig.build import DEBIAN_12, HOST_PACKAGES, BuildError, build, require_host_packages
 from tests.rig.campaign import campaign
 from tests.rig.cut_plan import Phase
 from tests.rig.machine import Machine
@@ -60,7 +60,7 @@ def main() -> int:
 
 def everything() -> None:
     """All that the tests start from, what does not wait for another at the same time. Raises BuildError or RigError."""
-    require_host_packages()
+    require_host_packages(HOST_PACKAGES)
     with ThreadPoolExecutor(1) as pool:
         debian_12 = pool.submit(build, DEBIAN_12)
         hot(warm(build()))

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,8 +55,9 @@ DEVICE_PACKAGES = (
 """Of what Raspberry Pi OS Lite has: the base, and what docs/operations.md asks for."""
 
 MODULES = (
-    "cdc-acm", "configfs", "ext4", "f2fs", "gpio-sim", "mmc_block", "sdhci-pci", "snd-aloop", "softdog", "usb-storage",
-    "uvcvideo", "vfat", "vhci-hcd", "virtio_blk", "virtio_console", "virtio_net", "virtio_pci", "virtio_rng", "vivid",
+    "cdc-acm", "configfs", "ext4", "f2fs", "gpio-sim", "sd_mod", "snd-aloop", "softdog", "usb-storage", "uvcvideo",
+    "vfat", "vhci-hcd", "virtio_blk", "virtio_console", "virtio_net", "virtio_pci", "virtio_rng", "vivid",
+    "xhci-pci",
 )  # fmt: skip
 
 EXTRAS = ("asn1crypto", "opencv-python-headless", "pyrage", "python-pkcs11")
@@ -121,7 +122,7 @@ class Layers:
 
 def build(release: Release = DEBIAN_13) -> Layers:
     """Make what is missing. Raises BuildError."""
-    require_host_packages()
+    require_host_packages(HOST_PACKAGES)
     FOLDER.mkdir(parents=True, exist_ok=True)
     suite = release.suite
     kernel_key = layer_key(KERNEL_OF, BUILDER_PACKAGES, MODULES, HERE / "image/kernel.sh", HERE / "image/init")
@@ -170,6 +171,16 @@ def pinned(lock: str, *names: str, python: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def wheels_for(python: str, machine: str) -> list[str]:
+    """pip's options for the pinned wheels, and nothing else, of another Python and processor than its own."""
+    platforms = (*(f"manylinux_2_{glibc}_{machine}" for glibc in (34, 28, 27, 17)), f"manylinux2014_{machine}", "any")
+    return [
+        "--no-deps", "--only-binary=:all:", "--require-hashes", f"--python-version={python}", "--implementation=cp",
+        f"--abi=cp{python.replace('.', '')}", "--abi=abi3", "--abi=none",
+        *(f"--platform={platform}" for platform in platforms),
+    ]  # fmt: skip
+
+
 def _kernel(folder: Path) -> None:
     wheels = folder / "wheels"
     source = folder / "lgpio.lock"
@@ -180,7 +191,7 @@ def _kernel(folder: Path) -> None:
         "--require-hashes", "--dest", str(wheels), "-r", str(source),
     )  # fmt: skip
     (folder / "out").mkdir()
-    _mmdebstrap(
+    mmdebstrap(
         folder, BUILDER_PACKAGES, "--format=null",
         f"--customize-hook=copy-in {HERE}/image/kernel.sh {HERE}/image/init {wheels} /tmp",
         f'--customize-hook=chroot "$1" sh /tmp/kernel.sh {" ".join(MODULES)}',
@@ -194,7 +205,7 @@ def _kernel(folder: Path) -> None:
 
 def _root(folder: Path, release: Release) -> None:
     excluded = (f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT_OF_ROOT)
-    _mmdebstrap(folder, DEVICE_PACKAGES, *excluded, release.suite, str(folder / "root.tar"))
+    mmdebstrap(folder, DEVICE_PACKAGES, *excluded, release.suite, str(folder / "root.tar"))
 
 
 def _device(folder: Path, release: Release, kernel: Path, root: Path, sources: list[Path]) -> None:
@@ -203,13 +214,9 @@ def _device(folder: Path, release: Release, kernel: Path, root: Path, sources: l
     run_lock, extras_lock = folder / "run.lock", folder / "extras.lock"
     run_lock.write_text(pinned("run.lock", python=python))
     extras_lock.write_text(pinned("dev.lock", *EXTRAS, python=python))
-    platforms = [f"--platform=manylinux_2_{glibc}_{MACHINE}" for glibc in (34, 28, 27, 17)]
     run_logged(
-        folder, sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
-        "--require-hashes", f"--python-version={python}", "--implementation=cp",
-        f"--abi=cp{python.replace('.', '')}", "--abi=abi3", "--abi=none", *platforms,
-        f"--platform=manylinux2014_{MACHINE}", "--platform=any", "--dest", str(wheels),
-        "-r", str(run_lock), "-r", str(extras_lock),
+        folder, sys.executable, "-m", "pip", "download", "--quiet", *wheels_for(python, MACHINE),
+        "--dest", str(wheels), "-r", str(run_lock), "-r", str(extras_lock),
     )  # fmt: skip
     if not any(wheels.glob("lgpio-*.whl")):
         for wheel in kernel.glob("lgpio-*.whl"):
@@ -226,9 +233,10 @@ def _device(folder: Path, release: Release, kernel: Path, root: Path, sources: l
     shutil.rmtree(wheels)
 
 
-def _mmdebstrap(folder: Path, packages: tuple[str, ...], *arguments: str) -> None:
+def mmdebstrap(folder: Path, packages: tuple[str, ...], *arguments: str, variant: str = "minbase") -> None:
+    """Debian as the last arguments say, with these packages; `folder` is for the log. Raises BuildError."""
     run_logged(
-        folder, *_as_root(), "mmdebstrap", "--variant=minbase", *(f"--aptopt={option}" for option in APT_OPTIONS),
+        folder, *_as_root(), "mmdebstrap", f"--variant={variant}", *(f"--aptopt={option}" for option in APT_OPTIONS),
         f"--include={','.join(packages)}", *arguments,
     )  # fmt: skip
 
@@ -296,9 +304,9 @@ def _as_root() -> list[str]:
     return [] if os.geteuid() == 0 else ["sudo"]
 
 
-def require_host_packages() -> None:
-    """Install what is missing, as tools/setup.sh does. Raises BuildError where that cannot be."""
-    missing = sorted({package for tool, package in HOST_PACKAGES.items() if _which(tool) is None})
+def require_host_packages(tools: Mapping[str, str]) -> None:
+    """Install the packages whose programs are missing, as tools/setup.sh does. Raises BuildError where it cannot be."""
+    missing = sorted({package for tool, package in tools.items() if _which(tool) is None})
     if not missing:
         return
     if shutil.which("apt-get") is None:

@@ -22,6 +22,9 @@ MEMORY = "/var/lib/bodycam/memory"
 """Other flash than the card."""
 STORE = "/media/bodycam-store"
 CONTROL_SOCKET = "/run/bodycam/control.sock"
+DOUBLE_PRESS_MS = 600
+"""gestures.double_press_ms, as it is when nobody sets it."""
+PRESSES = 20
 HOLD_MS = 1500
 """As in guest/bodycam.toml."""
 
@@ -100,8 +103,16 @@ class Camera:
         return self.machine.run(f"journalctl -u bodycam.service -o cat --no-pager -n {lines}")
 
     def double_press(self) -> list[int]:
-        """Press the pin twice. Returns the boot time of each edge: down, up, down, up."""
-        return self._press((0, 0), (120, 1), (150, 0), (120, 1))
+        """Press the pin twice. Returns the boot time of each edge: down, up, down, up.
+
+        A hand that was too slow, because this machine is busy, tries again, as a wearer would. Raises RigError.
+        """
+        for _ in range(PRESSES):
+            edges = self._press((0, 0), (120, 1), (150, 0), (120, 1))
+            if edges[2] - edges[0] < 0.8 * DOUBLE_PRESS_MS * 1e6:
+                return edges
+            self.let_pass(2 * DOUBLE_PRESS_MS / 1000)
+        raise RigError("The machine is too busy to press a button twice in time.")
 
     def single_press(self) -> list[int]:
         """Press the pin once."""

@@ -11,6 +11,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.rig.write_cache import BLOCK_BYTES, SECTOR_BYTES, CutReport, CutRules, WriteCache
@@ -26,8 +27,24 @@ _COMMAND_FUA = 1
 _EIO, _EINVAL, _ENOSPC = 5, 22, 28
 
 READ, WRITE, FLUSH = _READ, _WRITE, _FLUSH
-Fails = Callable[[int, int, int], bool]
-"""(kind of request, offset, length) -> whether the card answers it with an I/O error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the guest asks of the disk. kind: READ, WRITE or FLUSH. data: of a write."""
+
+    kind: int
+    offset: int
+    length: int
+    data: bytes
+
+    def touches(self, offset: int) -> bool:
+        """Whether it is about the byte there."""
+        return self.offset <= offset < self.offset + self.length
+
+
+Fails = Callable[[Request], bool]
+"""Whether the card answers with an I/O error."""
 
 
 class LossyDisk:
@@ -184,7 +201,7 @@ class LossyDisk:
                     self._cut_now()
             if self._ended:
                 return False
-            if self._fails is not None and self._fails(kind, offset, length):
+            if self._fails is not None and self._fails(Request(kind, offset, length, data)):
                 error = _EIO
                 self.failed += 1
             elif kind in (_READ, _WRITE) and offset + length > self._cache.size_bytes:

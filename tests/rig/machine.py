@@ -69,6 +69,7 @@ class Machine:
         self._hand: Hand | None = None
         self._monitor: Monitor | None = None
         self._offset_ns: int | None = None
+        self._plugged = 0
         try:
             self._start(layers, drives, state, rtc, terminal)
         except BaseException:
@@ -91,8 +92,8 @@ class Machine:
                 # Errors go to the guest, as a card's do; by default a full disk stops the machine.
                 "-device", f"virtio-blk-pci,drive={name},werror=report,rerror=report",
             )),
-            # An empty slot for an SD card.
-            "-device", "sdhci-pci", "-drive", "if=none,id=slot", "-device", "sd-card,drive=slot,id=slot-card",
+            # For a card in a reader.
+            "-device", "qemu-xhci,id=usb",
             "-device", "virtio-serial-pci",
             "-chardev", f"socket,id=hand,path={self.folder}/hand,server=on,wait=off",
             "-device", "virtserialport,chardev=hand,name=org.bodycam.rig",
@@ -205,13 +206,28 @@ class Machine:
                 self._offset_ns = told_ns - (before_ns + after_ns) // 2
         return best_ns // 2
 
-    def insert_sd(self, image: Path) -> None:
-        """Put an SD card into the slot; the guest's kernel needs sdhci-pci and mmc_block. A power of two of bytes."""
-        self._ask_monitor("blockdev-change-medium", id="slot-card", filename=str(image), format="raw")
+    def suspend(self, seconds: float, timeout_s: float = 60) -> None:
+        """Suspend to RAM (ACPI S3), and wake it up so much later. Raises RigError when it does not go to sleep."""
+        self.run("(sleep 0.5; echo mem >/sys/power/state) >/dev/null 2>&1 &")
+        deadline_s = time.monotonic() + timeout_s
+        while self._ask_monitor("query-status")["status"] != "suspended":
+            if time.monotonic() > deadline_s:
+                raise RigError(f"The guest does not suspend.\n{self.last_words()}")
+            time.sleep(0.1)
+        time.sleep(seconds)
+        self._ask_monitor("system_wakeup")
 
-    def pull_sd(self) -> None:
+    def plug_in(self, image: Path) -> None:
+        """Plug in a card reader with this card in it; the guest's kernel needs xhci-pci, usb-storage and sd_mod."""
+        self._plugged += 1
+        file = {"driver": "file", "filename": str(image)}
+        name = f"reader{self._plugged}"
+        self._ask_monitor("blockdev-add", **{"node-name": name, "driver": "raw", "file": file})
+        self._ask_monitor("device_add", driver="usb-storage", bus="usb.0", drive=name, id=name)
+
+    def pull_out(self) -> None:
         """Pull it out, whatever is being written."""
-        self._ask_monitor("eject", id="slot-card", force=True)
+        self._ask_monitor("device_del", id=f"reader{self._plugged}")
 
     def _ask_monitor(self, command: str, **arguments: Any) -> Any:
         assert self._monitor is not None

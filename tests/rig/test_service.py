@@ -17,6 +17,8 @@ from tests.rig.warm import Hot, file_drive
 from tests.support.playback import journal_records, of_type, play, recording_bytes
 
 YEAR_S = 365 * 86_400
+FPS = 10
+"""As in guest/bodycam.toml."""
 WATCHDOG_S = 30
 """WatchdogSec= of the unit."""
 
@@ -101,3 +103,32 @@ def test_whatever_the_time_of_day_does_frames_and_files_keep_their_order(ready: 
     assert opened["media_origin_boottime_ns"] < edges[2]
     files = [segment["file"] for segment in of_type(records, "segment", one.recording_id)]
     assert files == sorted(files)
+
+
+def test_a_device_that_was_suspended_knows_how_long_and_goes_on(ready: Hot, tmp_path: Path) -> None:
+    asleep_s = 5.0
+    with ready.start(file_drive(ready.copy_card(tmp_path / "card.ext4"))) as camera:
+        camera.double_press()
+        recording = wait_recording(camera, CAUGHT_UP_FRAGMENTS)["recording"]
+        camera.machine.suspend(asleep_s)
+        before = len(camera.status_changes())
+        after = wait_recording(camera, 1, since=before)
+        # Frames go on becoming durable, in the same recording or, where the camera was taken for lost, in a linked one.
+        wait_recording(camera, int(str(after["durable_fragments"])) + 3, since=before)
+        layout, report, records = stop_and_judge(camera, tmp_path)
+    assert recording in {one.recording_id for one in report.recordings}
+    (stop,) = of_type(records, "stop")
+    opened = of_type(records, "recording-open")
+    # Media times count the sleep: from the first frame's to the stop's it is what the boot clock says.
+    last = max(report.recordings, key=lambda one: one.recording_id)
+    began_ns = next(fields for fields in opened if fields["recording_id"] == last.recording_id)[
+        "media_origin_boottime_ns"
+    ]
+    assert abs(last.duration_ms - (stop["stop_boottime_ns"] - began_ns) / NS_PER_MS) < 300
+    whole_s = (stop["stop_boottime_ns"] - opened[0]["media_origin_boottime_ns"]) / NS_PER_S
+    frames = sum(one.frames for one in report.recordings)
+    assert frames < (whole_s - asleep_s + 1) * FPS, "nothing was filmed in its sleep"
+    for one in report.recordings:
+        numbers = play(recording_bytes(PosixFilesystem(), layout.recording(one.recording_id))).counters
+        assert None not in numbers
+        assert numbers == sorted({*numbers}, key=lambda number: number or 0), "no frame twice, none out of order"

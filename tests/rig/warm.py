@@ -17,7 +17,6 @@ from tests.rig.camera import CARD, MEMORY, STORE, VAULT, Camera
 from tests.rig.machine import COMMAND_LINE, HARDWARE, Drives, Machine
 
 DISKS_BYTES = {"card": 256 << 20, "store": 96 << 20, "memory": 16 << 20}
-"""A power of two for the card, as QEMU wants of what goes into an SD slot."""
 BUFFER_S = 5.5
 """A little more than guest/bodycam.toml keeps: full."""
 
