@@ -125,6 +125,8 @@ def enroll_recipients(loaded: LoadedSettings, *, wanted: bool, alone: bool = Tru
     else:
         say("From now on recordings are NOT encrypted: whoever has the card can play them.")
     say(f"Journalled as record {done.seq}, SHA-256 {done.sha256}.")
+    if done.card_forgot is not None:
+        say(done.card_forgot)
     return 0
 
 

@@ -62,8 +62,29 @@ def _rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if answer["minutes_left"] is not None:
             room += f", about {_time(answer['minutes_left'])} of recording ({answer['storage_level']})"
         yield "vault", room
+    if (witness := answer.get("witness")) is not None:
+        yield "witness", _witness(witness)
     for component, message in answer["faults"].items():
         yield "fault", f"{component}: {message}"
+
+
+_WITNESSED = {
+    "agrees": "at its start the card had all that is remembered of it",
+    "lost": "at its start the card had LOST records that it had confirmed",
+    "differs": "at its start the card had OTHER records than it had confirmed",
+    "told": "the card had lost records that it had confirmed, as the log says",
+    "another-journal": "at its start this was another card, or an emptied one, than the one remembered",
+    "out-of-reach": "at its start what is remembered was too old to be looked for",
+    "absent": "at its start nothing was remembered yet",
+    "unreadable": "at its start what is remembered could not be read",
+}
+
+
+def _witness(witness: dict[str, Any]) -> str:
+    said = _WITNESSED.get(str(witness["start"]), "the vault is not open yet")
+    if witness["seq"] is None:
+        return f"{said}."
+    return f"{said}; remembers record {witness['seq']}{'' if witness['up_to_date'] else ', and is behind'}."
 
 
 def _time(minutes: int) -> str:

@@ -25,6 +25,7 @@ from agent.controller.effects import (
 from agent.controller.events import (
     ButtonEdge,
     CameraHung,
+    CardForgot,
     Event,
     FragmentDurable,
     InputActivated,
@@ -111,6 +112,9 @@ class _Step:
                 self._update(storage_fault=None)
             case StorageMeasured(spare_bytes, bytes_per_s):
                 self._measured(spare_bytes, bytes_per_s)
+            case CardForgot(message):
+                self.effects.append(JournalRecord("fault", {"component": "card-forgot", "message": message}))
+                self.effects.append(Play(Cue.FAULT))
             case MicrophoneFailed(message):
                 self.effects.append(JournalRecord("fault", {"component": "microphone", "message": message}))
                 self.effects.append(Play(Cue.FAULT))

@@ -80,6 +80,13 @@ class StorageMeasured:
 
 
 @dataclass(frozen=True, slots=True)
+class CardForgot:
+    """The card does not have records that it had confirmed to an earlier run, as was remembered outside of it."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class MicrophoneFailed:
     """No sound comes; video goes on without it."""
 
@@ -154,6 +161,7 @@ Event = (
     | StorageFailed
     | StorageRestored
     | StorageMeasured
+    | CardForgot
     | MicrophoneFailed
     | MicrophoneRestored
     | StreamUnsigned

@@ -27,6 +27,7 @@ from agent.controller.effects import (
     StopRecording,
 )
 from agent.controller.events import (
+    CardForgot,
     Event,
     FragmentDurable,
     MicrophoneFailed,
@@ -187,6 +188,12 @@ class Daemon:
         """RecorderListener."""
         stream = self._stream
         self._queue.put(StorageMeasured(spare_bytes, None if stream is None else stream.bytes_per_s))
+
+    def card_forgot(self, message: str, told: bool) -> None:
+        """The card lacks records that it had confirmed. told: an earlier start has journalled that already."""
+        self.note_fault("card-forgot", message)
+        if not told:
+            self._queue.put(CardForgot(message))
 
     def signer_state(self, fault: str | None) -> None:
         """RecorderListener."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from agent.daemon.vault_opening import VaultOpening
 from agent.daemon.watchdog import Watchdog
 from agent.daemon.watched_camera import watched_camera, watched_microphone, watched_ring
 from agent.daemon.watched_storage import WatchedFilesystem, WatchedOpening
+from agent.daemon.witness_desk import WITNESS_TIMEOUT_S, WitnessDesk, open_witness
 from agent.errors import BodycamError, ControlError, PanelError
 from agent.panel.button import ButtonInput, open_trigger_inputs
 from agent.panel.fault_light import PanelLock
@@ -44,6 +46,7 @@ from agent.settings.load import LoadedSettings
 from agent.vault.filesystem import PosixFilesystem
 from agent.vault.layout import VaultLayout
 from agent.vault.lock import VaultLock
+from agent.witness.keeper import COMPONENT as WITNESS
 
 RESTART_EXIT_CODE = 69
 RECEIPT_TIMEOUT_S = 25.0
@@ -94,7 +97,10 @@ class _Run:
             camera_hung=lambda message: self._daemon.post(CameraHung(message)),
         )
         self._pictures = PictureWatch(self._daemon.post)
-        opening = VaultOpening(loaded, WatchedFilesystem(self._filesystem, board), clock, self._daemon)
+        self._witness = open_witness(settings, clock)
+        desk = None if self._witness is None else WitnessDesk(self._witness, clock, self._daemon.card_forgot)
+        self._witness_desk = desk
+        opening = VaultOpening(loaded, WatchedFilesystem(self._filesystem, board), clock, self._daemon, desk)
         self._storage = StorageThread(
             WatchedOpening(opening, board),
             clock,
@@ -117,12 +123,12 @@ class _Run:
             on_silence=self._daemon.sound_missing,
         )
         self._open_inputs(stack, factory, clock)
-        desk = TimestampDesk(self._storage, clock)
+        timestamps = TimestampDesk(self._storage, clock)
         handlers = {
             "status": self._status,
             "receipt": self._receipt,
-            "timestamp-request": desk.request,
-            "timestamp-token": desk.token,
+            "timestamp-request": timestamps.request,
+            "timestamp-token": timestamps.token,
             "self-test": DoctorResults(self._storage, clock).take,
             "scrub": ScrubReports(self._storage, clock, self._daemon.note_fault).take,
         }
@@ -172,6 +178,8 @@ class _Run:
         log("ending", reason=end.reason, clean=end.clean)
         self._storage.do(lambda recorder: recorder.end(end.reason))
         stored = self._storage.stop(10.0)
+        if self._witness is not None and not self._witness.stop(WITNESS_TIMEOUT_S):
+            log("witness-behind", logging.WARNING, fault=self._witness.fault())
         # One that hangs does not come back, and each second waited for it is one that the next start films later.
         captured = self._capture.stop(0.0 if end.reason == CAMERA_HUNG else 3.0)
         self._pictures.stop()
@@ -194,6 +202,8 @@ class _Run:
             self._daemon.note_fault("panel", str(error))  # a dead light stops no recording
         else:
             self._daemon.note_fault("panel", None)
+        if self._witness is not None:
+            self._daemon.note_fault(WITNESS, self._witness.fault())
         self._watchdog.turn(self._daemon.state, self._storage)
 
     def _vault_opened(self, recovered: Recovered) -> None:
@@ -203,7 +213,13 @@ class _Run:
     def _status(self, request: dict[str, Any]) -> dict[str, Any]:
         del request
         free = self._filesystem.free_bytes(self._layout.root) if self._layout.root.is_dir() else None
-        return {"device": self._loaded.settings.device.id, "vault_free_bytes": free, **self._daemon.status()}
+        witness = None if self._witness_desk is None else self._witness_desk.status()
+        return {
+            "device": self._loaded.settings.device.id,
+            "vault_free_bytes": free,
+            "witness": witness,
+            **self._daemon.status(),
+        }
 
     def _receipt(self, request: dict[str, Any]) -> dict[str, Any]:
         fields = check_receipt(self._filesystem, self._layout, request.get("receipt"), self._places)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from agent import __version__
 from agent.clock import Clock
@@ -19,9 +20,10 @@ from agent.daemon.machine import machine_fields
 from agent.daemon.self_test import self_test
 from agent.daemon.software import software_sha256
 from agent.daemon.succession import DeviceKeys, Succession
+from agent.daemon.witness_desk import WitnessDesk
 from agent.encryption.recipients import Recipients
 from agent.errors import StorageError, StoreError, VaultError
-from agent.recorder.enrolment import RECORD_TYPE, Enrolment, own_keys, read_enrolment
+from agent.recorder.enrolment import RECORD_TYPE, own_keys, read_enrolment
 from agent.recorder.places import RecordPlaces
 from agent.recorder.receipts import check_receipt, is_written_down
 from agent.recorder.recorder import Hold, Recorder, RecorderListener
@@ -62,6 +64,7 @@ def open_recorder(
     listener: RecorderListener,
     loaded: LoadedSettings,
     succession: Succession | None = None,
+    witness: WitnessDesk | None = None,
     hold: Hold | None = None,
 ) -> tuple[Recorder, Recovered]:
     """Journal, recovery, recorder.
@@ -69,7 +72,8 @@ def open_recorder(
     Raises StorageError to be tried again, VaultError (of which JournalError is one) when a person has to look,
     ConfigError when the vault is enrolled to encrypt to other keys than the configuration's.
 
-    succession: a key that waits to take over from `signer`. hold: see Recorder.
+    succession: a key that waits to take over from `signer`. witness: what is remembered of this card outside of it.
+    hold: see Recorder.
     """
     settings = loaded.settings
     make_folders(filesystem, layout)
@@ -86,7 +90,12 @@ def open_recorder(
     )
     try:
         enrolment = read_enrolment(filesystem, layout, keys, end)
-        return _use_journal(journal, end, filesystem, layout, clock, listener, loaded, enrolment, succession, hold)
+        # Before anything is appended, and after what would refuse to start: such a start writes nothing.
+        encryption = enrolment.start_record(settings.encryption.recipients)
+        remembered = witness.attend(journal, end).fields() if witness is not None else {}
+        return _use_journal(
+            journal, end, filesystem, layout, clock, listener, loaded, encryption, remembered, succession, hold
+        )
     except BaseException:
         journal.close()  # it is tried again for hours, and each try opens a new one
         raise
@@ -100,13 +109,13 @@ def _use_journal(
     clock: Clock,
     listener: RecorderListener,
     loaded: LoadedSettings,
-    enrolment: Enrolment,
+    encryption: dict[str, Any],
+    remembered: dict[str, Any],
     succession: Succession | None,
     hold: Hold | None,
 ) -> tuple[Recorder, Recovered]:
     settings = loaded.settings
     recipients = settings.encryption.recipients
-    encryption = enrolment.start_record(recipients)
     journal.append(
         "boot",
         software="bodycam-agent",
@@ -114,6 +123,7 @@ def _use_journal(
         software_sha256=software_sha256(),
         pid=os.getpid(),
         **machine_fields(),
+        **remembered,
     )
     journal.append(
         "config",
@@ -201,7 +211,12 @@ class VaultOpening:
     """Tried again and again until it succeeds once; keeps the lock from the first success on."""
 
     def __init__(
-        self, loaded: LoadedSettings, filesystem: Filesystem, clock: Clock, listener: RecorderListener
+        self,
+        loaded: LoadedSettings,
+        filesystem: Filesystem,
+        clock: Clock,
+        listener: RecorderListener,
+        witness: WitnessDesk | None = None,
     ) -> None:
         """Takes lock and key now if the vault is there, so that what a person must mend is said before anything runs.
 
@@ -211,6 +226,7 @@ class VaultOpening:
         self._filesystem = filesystem
         self._clock = clock
         self._listener = listener
+        self._witness = witness
         self._layout = VaultLayout(loaded.settings.vault.path)
         self._lock: VaultLock | None = None
         self._keys: DeviceKeys | None = None
@@ -228,9 +244,16 @@ class VaultOpening:
         self._require_vault()
         keys = self._secure()
         return open_recorder(
-            self._filesystem, self._layout, keys.signer, self._clock, self._listener, self._loaded, keys.succession,
+            self._filesystem,
+            self._layout,
+            keys.signer,
+            self._clock,
+            self._listener,
+            self._loaded,
+            keys.succession,
+            self._witness,
             self._lock,
-        )  # fmt: skip
+        )
 
     def _require_vault(self) -> None:
         root = self._layout.root

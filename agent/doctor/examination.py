@@ -18,6 +18,7 @@ from agent.doctor.microphone import check_microphone
 from agent.doctor.serial_line import check_serial
 from agent.doctor.storage import check_storage
 from agent.doctor.wall_clock import judge_clock, probe_clock
+from agent.doctor.witness import check_witness
 from agent.errors import StorageError, VaultLockedError
 from agent.settings.schema import Settings, VideoSettings
 from agent.vault.lock import VaultLock
@@ -51,6 +52,7 @@ class Examination:
     gpio: Callable[[Settings], Check] = check_gpio
     serial: Callable[[Settings], Check] = field(default=lambda settings: check_serial(settings.bridge))
     storage: Callable[[Settings, Clock], list[Check]] = check_storage
+    witness: Callable[[Settings], Check] = check_witness
     wall_clock: Callable[[Settings, Clock], list[Check]] = _wall_clock
     identity: Callable[[Settings, Clock], Check] = check_identity
     encryption: Callable[[Settings], Check] = check_encryption
@@ -75,6 +77,7 @@ class Examination:
             ("gpio", True, lambda: [self.gpio(settings)]),
             ("serial", True, lambda: [self.serial(settings)]),
             ("vault", False, lambda: self.storage(settings, clock)),
+            ("witness", False, lambda: [self.witness(settings)]),
             ("clock", False, lambda: self.wall_clock(settings, clock)),
             ("key", False, lambda: [self.identity(settings, clock)]),
             ("encryption", False, lambda: [self.encryption(settings)]),

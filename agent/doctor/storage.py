@@ -20,7 +20,7 @@ from agent.vault.layout import VaultLayout, link_refused
 SYNCS = 5
 FEW_MINUTES = 60
 TOO_FEW_MINUTES = 10
-_IN_MEMORY = frozenset({"tmpfs", "ramfs", "rootfs"})
+IN_MEMORY = frozenset({"tmpfs", "ramfs", "rootfs"})
 _OVER_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p"})
 
 
@@ -127,7 +127,7 @@ def _judge_vault(facts: StorageFacts, settings: Settings) -> Check:
     if not facts.exists:
         said = f"{vault} is not there yet and can be made in {facts.folder} ({facts.filesystem})"
     advice = "Set vault.path to a folder on flash with a journalling file system such as ext4."
-    if facts.filesystem in _IN_MEMORY:
+    if facts.filesystem in IN_MEMORY:
         judge = warn if settings.profile == "bench" else fail
         return judge("vault", f"{said}, which is in memory: a power cut takes everything.", advice)
     if facts.filesystem == "overlay":

@@ -216,6 +216,11 @@ def _paths(settings: Settings) -> Iterator[Conflict]:
         ),
         "vault.socket_path": (vault.socket_path, "only evidence lies in the vault"),
     }
+    if vault.witness_path:
+        outside["vault.witness_path"] = (
+            Path(vault.witness_path),
+            "what the card has confirmed must be remembered outside of it",
+        )
     if settings.key.pin_path:
         outside["key.pin_path"] = (Path(settings.key.pin_path), "offload may read the vault and must never see the PIN")
     for key, (path, why) in outside.items():

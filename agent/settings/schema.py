@@ -70,6 +70,7 @@ class VaultSettings:
     )
     socket_uids: tuple[int, ...] = each_bounded(0, 4_294_967_294)
     receipt_queue_path: Path = Path("/var/lib/bodycam/receipts")
+    witness_path: str = local_path()
     segment_s: int = bounded(10, 1, 60)
     journal_rotate_bytes: int = bounded(4_000_000, 100_000, 100_000_000)
     signer_timeout_ms: int = bounded(500, 10, 10_000)

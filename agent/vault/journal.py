@@ -10,6 +10,7 @@ file named NNNNNN.journal always begins with a whole record.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -113,6 +114,10 @@ class Journal:
         self._doubtful = False
         self.signer_fault: str | None = None
         """Why the last signature is pending, or None when it is not."""
+        self.on_confirmed: Callable[[int, str], None] | None = None
+        """Told `seq` and SHA-256 of the newest record after each commit; must return at once and raise nothing."""
+        self.first_sha256: str | None = None
+        """SHA-256 of the journal's first record, if this writer has written it."""
         end = end or JournalEnd(filesystem, folder)
         self._number = int(end.names[-1].split(".")[0]) if end.names else 0
         self._head_seq = 0
@@ -180,6 +185,8 @@ class Journal:
         self._write(b"".join(record.line() for record in records))
         self._set_head(records[-1])
         self._uncommitted.clear()
+        if self.on_confirmed is not None:
+            self.on_confirmed(*self.head)
 
     def change_signer(self, signer: RecordSigner) -> None:
         """Sign with another key, in a new file: every record of a file is of one key. Commit first."""
@@ -267,6 +274,8 @@ class Journal:
         self._doubtful = False
         self._file, self._file_bytes, self._name_durable = file, len(line), False
         self._set_head(opening)
+        if opening.seq == 1:
+            self.first_sha256 = opening.sha256
 
     def _require_own_folder(self, taken: set[str], name: str) -> None:
         # The other card's journal would get a file of another chain, in place of one of its own perhaps.

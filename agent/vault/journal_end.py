@@ -17,8 +17,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from agent.errors import JournalError
+from agent.errors import JournalError, StorageError
 from agent.vault.filesystem import Filesystem
+from agent.vault.layout import journal_name
 from agent.vault.record import MAX_LINE_BYTES, PENDING, Record, parse_line, sha256_hex
 
 JOURNAL_NAME_PATTERN = re.compile(r"[0-9]{6}\.journal")
@@ -205,6 +206,25 @@ class JournalEnd:
             if index == len(self.read):
                 self.read.append(self._read(name))
             yield self.read[index]
+
+    def first_sha256(self) -> str | None:
+        """SHA-256 of the journal's first record, by which a journal is known; None where that is not there.
+
+        Raises StorageError.
+        """
+        if self.names[:1] != [journal_name(1)]:
+            return None
+        try:
+            with self._filesystem.open_read(self._folder / self.names[0]) as file:
+                line = file.readline(MAX_LINE_BYTES)
+        except FileNotFoundError:
+            return None
+        except StorageError:
+            raise
+        except OSError as error:
+            raise StorageError(error.errno, f"Reading failed: {error.strerror}", self.names[0]) from error
+        json_bytes, tab, _ = line.partition(b"\t")
+        return sha256_hex(json_bytes) if tab else None
 
     def records_of(self, recording_id: str) -> list[Record]:
         """The records of one recording, oldest first, back to its trigger. Raises StorageError."""

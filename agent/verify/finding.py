@@ -60,6 +60,10 @@ class Code(StrEnum):
     )
     RECORD_TYPE_UNKNOWN = "RECORD_TYPE_UNKNOWN", "Records of types that this version does not know."
     RECORDS_LOST = "RECORDS_LOST", "The camera says that it could not keep some records."
+    CONFIRMED_LOST = (
+        "CONFIRMED_LOST",
+        "At a start the card lacked records that it had confirmed, as the camera remembered outside of it.",
+    )
     SIGNATURE_BAD = "SIGNATURE_BAD", "A signature does not fit its record."
     SIGNATURE_LATE = (
         "SIGNATURE_LATE",

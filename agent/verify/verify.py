@@ -32,6 +32,7 @@ from agent.verify.media_job import MediaJob
 from agent.verify.media_thread import MediaThread
 from agent.verify.package import check_label, check_parts, check_sums
 from agent.verify.recording import AbsentRecordError, RecordingCheck, UnsafeNameError
+from agent.verify.remembered import check_remembered
 from agent.verify.report import CertificateReport, Report
 from agent.verify.runs import RunCheck
 from agent.verify.signatures import SignatureCheck
@@ -209,6 +210,8 @@ class _Verification:
             self._timestamps.take(line)
             if record.type not in KNOWN_TYPES:
                 self._unknown_types[record.type[:40]] = self._unknown_types.get(record.type[:40], 0) + 1
+            elif record.type == "boot":
+                check_remembered(record, line.ordinal, self._findings)
             elif record.type == "records-lost":
                 self._findings.warn(
                     Code.RECORDS_LOST,

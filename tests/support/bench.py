@@ -23,6 +23,7 @@ from agent.daemon.picture_watch import PictureWatch
 from agent.daemon.signed_ring import SignedRing
 from agent.daemon.stream_signer import open_stream_signer
 from agent.daemon.vault_opening import open_recorder
+from agent.daemon.witness_desk import WitnessDesk
 from agent.encode.audio import AudioEncoder
 from agent.encode.video import VideoEncoder
 from agent.errors import BodycamError, StorageError
@@ -46,6 +47,7 @@ from agent.signing.desk import InlineDesk
 from agent.signing.signer import StreamSigner
 from agent.vault.filesystem import Filesystem
 from agent.vault.layout import VaultLayout
+from agent.witness.keeper import WitnessKeeper
 from tests.support.identity import BENCH_IDENTITY, BenchIdentity
 
 VAULT = Path("/vault")
@@ -149,6 +151,7 @@ class Bench:
         )
         self.daemon.attach(self)
         self.pictures = PictureWatch(self.daemon.post)
+        self.witness: WitnessDesk | None = None
         self.recorder: Recorder | None = None
         self.vault_hold: Hold | None = None
         """What `open_vault` gives the recorder to hold the vault by."""
@@ -174,14 +177,24 @@ class Bench:
         self.open_camera()
         return self
 
+    def attach_witness(self, keeper: WitnessKeeper) -> None:
+        """Remember the vault's journal outside of it. Nobody works for the keeper but who calls its `step`."""
+        self.witness = WitnessDesk(keeper, self.clock, self.daemon.card_forgot)
+
     def open_vault(self) -> None:
         """Open the vault and seal what an earlier run left, once."""
         loaded = LoadedSettings(self.settings, (), "0" * 64)
         try:
             self.recorder, recovered = open_recorder(
-                self.filesystem, self.layout, self.identity.record_signer, self.clock, self.daemon, loaded,
+                self.filesystem,
+                self.layout,
+                self.identity.record_signer,
+                self.clock,
+                self.daemon,
+                loaded,
+                witness=self.witness,
                 hold=self.vault_hold,
-            )  # fmt: skip
+            )
         except StorageError as error:
             self.daemon.storage_fault(str(error))
             self._retry_open_ns = self.clock.boottime_ns() + 100 * NS_PER_MS

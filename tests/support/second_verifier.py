@@ -67,12 +67,24 @@ def verify_package(folder: Path, roots: list[x509.Certificate]) -> None:
     for record in records:
         if record.type == "journal-open":
             device = text(record.fields, "device_id")
+        if record.type == "boot" and "witness" in record.fields:
+            check_witness(record.fields)
         if record.fields.get("recording_id") == marker[2] and record.type != "offload":
             named = named or device
             recording.take(record.type, record.fields)
     name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
     need(named is None or marker[1] == (named if name.fullmatch(named) else "unnamed-camera"), "it is of that camera")
     recording.finish()
+
+
+def check_witness(fields: dict[str, Any]) -> None:
+    said = text(fields, "witness")
+    if said in ("agrees", "told", "another-journal", "out-of-reach", "absent", "unreadable"):
+        return
+    need(said in ("lost", "differs"), "a witness says what there is to say")
+    remembered, found = number(fields, "witness_seq"), number(fields, "witness_found_seq")
+    digest(fields, "witness_sha256")
+    need(found < fields["seq"] and (found < remembered) == (said == "lost"), "a witness does not contradict itself")
 
 
 def check_files(folder: Path) -> None:

@@ -77,6 +77,11 @@ def forgets(type_: str, name: str) -> Harm:
     return harm
 
 
+def witnessed(outcome: str, *, seq: int, found: int) -> dict[str, Any]:
+    """What a start says of the memory outside the card."""
+    return {"witness": outcome, "witness_seq": seq, "witness_sha256": "0" * 64, "witness_found_seq": found}
+
+
 NAMES = {
     "a path upwards": "../000001.m4s",
     "an absolute path": "/etc/passwd",
@@ -153,6 +158,15 @@ KINDS = [
          says("segment", -1, checkpoint_intact=False)),
     Kind(SECTION, "the successor introduced as another", "rotated",
          says("certificate-changed", certificate_sha256="0" * 64)),
+    Kind(SECTION, "a card that had lost what it confirmed, says a start", "power cut",
+         says("boot", 1, **witnessed("lost", seq=9, found=8))),
+    Kind(SECTION, "a card that had another record than it confirmed, says a start", "power cut",
+         says("boot", 1, **witnessed("differs", seq=8, found=9))),
+    Kind(SECTION, "a card that had lost records that it has, says a start", "power cut",
+         says("boot", 1, **witnessed("lost", seq=8, found=9))),
+    Kind(SECTION, "a card that had lost no record in particular, says a start", "power cut",
+         says("boot", 1, witness="lost")),
+    Kind(SECTION, "a memory outside the card that says what none can", "plain", says("boot", witness="perhaps")),
     *(Kind(SECTION, f"a segment's name that is {name}", "plain", says("checkpoint", file=text))
       for name, text in NAMES.items()),
 ]  # fmt: skip

@@ -30,6 +30,8 @@ ALLOWED: dict[str, set[str]] = {
     "settings": {"encryption", "errors"},
     "ring": {"media"},
     "vault": {"clock", "errors"},
+    # What the card confirmed, remembered outside of it; it asks the vault only for the journal's end.
+    "witness": {"clock", "errors", "vault"},
     "trust": {"errors", "settings"},
     "capture": {"clock", "errors", "media", "settings"},
     "signing": {"clock", "errors", "media", "trust"},
@@ -42,7 +44,19 @@ ALLOWED: dict[str, set[str]] = {
     "offload": {"clock", "errors", "trust", "vault", "verify"},
     # Its own small file outside the vault is put in place as keys are.
     "scrub": {"clock", "errors", "trust", "vault", "verify"},
-    "doctor": {"capture", "clock", "encode", "encryption", "errors", "media", "recorder", "settings", "trust", "vault"},
+    "doctor": {
+        "capture",
+        "clock",
+        "encode",
+        "encryption",
+        "errors",
+        "media",
+        "recorder",
+        "settings",
+        "trust",
+        "vault",
+        "witness",
+    },
     "daemon": {
         "capture",
         "clock",
@@ -59,6 +73,7 @@ ALLOWED: dict[str, set[str]] = {
         "signing",
         "trust",
         "vault",
+        "witness",
     },
     "demo": {"capture", "clock", "control", "errors", "panel", "settings", "trust", "vault"},
     "cli": {

@@ -77,7 +77,7 @@ aspect() {                  # of a code -> $aspect
     case $1 in
         TIME*) aspect=time ;;
         CERT_* | ROOT_*) aspect=origin ;;
-        JOURNAL_MISSING | JOURNAL_FILE_MISSING | JOURNAL_UNFINISHED | JOURNAL_LEFTOVER | TORN_TAIL | RECORDS_LOST | \
+        JOURNAL_MISSING | JOURNAL_FILE_MISSING | JOURNAL_UNFINISHED | JOURNAL_LEFTOVER | TORN_TAIL | RECORDS_LOST | CONFIRMED_LOST | \
         RECORD_TYPE_UNKNOWN | RECORDING_MISSING | RECORDING_UNCLOSED | RECORDING_TOTALS | RECORDING_EMPTY | RECOVERED | \
         GAP | FRAMES_MISSED | RUN_NOT_ENDED | PRE_EVENT_SHORT | MEDIA_TIME | SEGMENT_MISSING | FRAGMENT_COUNT | PACKAGE_INCOMPLETE | PACKAGE_VERSION | \
         EXTRACT) aspect=completeness ;;
@@ -522,9 +522,10 @@ one_record() {              # $json $signature $row $name $line
         fi
     else fail RECORD_INVALID "Record $seq: its boottime_ns is no time."; fi
     case $type in
-        journal-open | boot | config | clock | ready | trigger | trigger-pending | recording-open | checkpoint | segment | gap | \
+        journal-open | config | clock | ready | trigger | trigger-pending | recording-open | checkpoint | segment | gap | \
         marker | stop | recording-close | fault | fault-cleared | offload | shutdown | self-test | sound-missing | storage | \
         trigger-dropped | certificate-changed | settled | scrub) ;;
+        boot) remembered ;;
         encryption) enrolment ;;
         records-lost) warn RECORDS_LOST "$name line $line: the camera says that some records could not be kept before this one." ;;
         timestamp) timestamp ;;
@@ -594,6 +595,20 @@ frame_rate() {              # of the record that opens the recording -> $fps_mil
     fps_milli=$((${fps%%.*} * 1000 + 1${part%"${part#???}"} - 1000))
 }
 
+remembered() {              # at a start: what the camera remembers of its card outside of it
+    case $row in *",<witness>:"*) ;; *) return ;; esac
+    string witness && case $string in
+        agrees | told | another-journal | out-of-reach | absent | unreadable) return ;;
+        lost | differs) ;;
+        *) false ;;
+    esac || { fail RECORD_INVALID "Record $seq: its witness is none there is."; return; }
+    outcome=$string
+    number witness_found_seq && found_seq=$number && number witness_seq && [ "$found_seq" -lt "$seq" ] && sum witness_sha256 &&
+        case $outcome in lost) [ "$found_seq" -lt "$number" ] ;; *) [ "$found_seq" -ge "$number" ] ;; esac || {
+        fail RECORD_INVALID "Record $seq: what its witness remembers and what was found contradict each other."; return; }
+    if [ "$outcome" = lost ]; then what="records $((found_seq + 1)) to $number"; else what="the record $number with SHA-256 $string"; fi
+    warn CONFIRMED_LOST "$name line $line: when the camera started, its card did not have $what, which it had confirmed before, by what the camera remembers outside of it. The card lost what it had said was written, or an earlier state of it was put back."
+}
 enrolment() {               # to whom the camera encrypts from here on
     case $row in *",<recipients>:~"*) ;; *) fail RECORD_INVALID "Record $seq: its recipients are no list."; return ;; esac
     string reason && case $string in first | unchanged | re-enrolled) ;; *) false ;; esac || {

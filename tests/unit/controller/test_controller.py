@@ -23,6 +23,7 @@ from agent.controller.effects import (
 from agent.controller.events import (
     ButtonEdge,
     CameraHung,
+    CardForgot,
     Event,
     FragmentDurable,
     InputActivated,
@@ -482,6 +483,16 @@ def test_a_microphone_that_fails_is_said_and_stops_nothing() -> None:
     assert drive.shows(Indication.RECORDING)
 
 
+def test_a_card_that_forgot_is_said_and_stops_nothing() -> None:
+    drive = recording()
+    effects = drive.send(CardForgot("it lost record 7"))
+    assert effects == [
+        JournalRecord("fault", {"component": "card-forgot", "message": "it lost record 7"}),
+        Play(Cue.FAULT),
+    ]
+    assert drive.shows(Indication.RECORDING)
+
+
 def test_a_video_that_is_not_signed_is_said_and_stops_nothing() -> None:
     drive = recording()
     effects = drive.send(StreamUnsigned("no answer"))
@@ -592,7 +603,7 @@ def test_after_exit_nothing_more_is_wanted() -> None:
     drive.send(TerminationAsked())
     for event in (
         TerminationAsked(), StreamEnded("x", None), StreamStarted(), InputActivated(1, 0), MicrophoneFailed("x"),
-        StreamUnsigned("x"), StreamSigned(1),
+        StreamUnsigned("x"), StreamSigned(1), CardForgot("x"),
         ResumeWanted("id"), StorageFailed("x"), Tick(None, True),
     ):  # fmt: skip
         assert drive.send(event) == []

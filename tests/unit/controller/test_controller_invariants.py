@@ -29,6 +29,7 @@ from agent.controller.effects import (
 )
 from agent.controller.events import (
     ButtonEdge,
+    CardForgot,
     Event,
     FragmentDurable,
     InputActivated,
@@ -170,11 +171,12 @@ class Watcher:
             assert state.camera_fault is None
         if self.shown in (Indication.FAULT, Indication.RECORDING_UNSAFE):
             self._check_alert(effects)
-        elif not isinstance(event, MicrophoneFailed | StreamUnsigned):
+        elif not isinstance(event, MicrophoneFailed | StreamUnsigned | CardForgot):
             assert Play(Cue.FAULT) not in effects, "an alert without a fault"
         if self.running:
             assert now_ns - self.reminded_ns < REMINDER_NS, "a reminder is missing"
-        if isinstance(event, StorageFailed | StorageRestored | FragmentDurable | MicrophoneFailed | StreamUnsigned):
+        told = MicrophoneFailed | StreamUnsigned | CardForgot
+        if isinstance(event, StorageFailed | StorageRestored | FragmentDurable | told):
             assert not any(isinstance(effect, StartRecording | StopRecording) for effect in effects)
         if isinstance(event, StorageMeasured):
             assert not any(isinstance(effect, StartRecording) for effect in effects)
@@ -280,7 +282,7 @@ class Life:
             StreamStarted() if not state.streaming else InputActivated(4, now_ns),
             StorageFailed("EIO"),
             StorageRestored(),
-            MicrophoneFailed("none") if state.next_number % 2 else StreamUnsigned("hung"),
+            (MicrophoneFailed("none"), StreamUnsigned("hung"), CardForgot("lost"))[state.next_number % 3],
             MicrophoneRestored() if state.next_number % 2 else StreamSigned(3),
             ResumeWanted("earlier"),
             StorageMeasured(rng.choice([0, 20, 45, *[200] * 9]) * MINUTE_BYTES, rng.choice([None, RATE])),

@@ -63,6 +63,7 @@ def healthy(**replaced: Any) -> Examination:
         "gpio": lambda _: ok("gpio", "Pins."),
         "serial": lambda _: skipped("serial", "None."),
         "storage": lambda _, __: [ok("vault", "Vault."), ok("fsync", "Fast."), ok("space", "Room.")],
+        "witness": lambda _: skipped("witness", "None."),
         "wall_clock": lambda _, __: [ok("clock", "Clock."), ok("rtc", "RTC.")],
         "identity": lambda _, __: ok("key", "Key."),
         "encryption": lambda _: ok("encryption", "Encrypted."),
@@ -77,8 +78,8 @@ def run(examination: Examination) -> dict[str, Check]:
 
 def test_everything_is_looked_at_in_order() -> None:
     assert list(run(healthy())) == [
-        "camera", "encoder", "microphone", "gpio", "serial", "vault", "fsync", "space", "clock", "rtc", "key",
-        "encryption", "memory",
+        "camera", "encoder", "microphone", "gpio", "serial", "vault", "fsync", "space", "witness", "clock", "rtc",
+        "key", "encryption", "memory",
     ]  # fmt: skip
 
 
@@ -161,7 +162,7 @@ def test_json_has_the_same() -> None:
     assert code == 1
     assert document["ok"] is False
     assert {"name": "gpio", "state": "fail", "found": "No chip.", "advice": "Add it."} in document["checks"]
-    assert len(document["checks"]) == 13
+    assert len(document["checks"]) == 14
     assert json.loads(printed(healthy(), as_json=True)[1])["ok"] is True
 
 

@@ -1,0 +1,1 @@
+"""What a camera remembers of its card outside of the card."""
