@@ -99,10 +99,7 @@ def line(outcome: Outcome) -> str:
 
 
 def named(outcome: Outcome) -> list[str]:
-    """What names a broken promise, beyond what every cut leaves. Empty: nothing on the card does.
-
-    A card that loses its newest seconds, and all of them, is as if the power had gone earlier: no trace of it is left.
-    """
+    """What on the device names a broken promise, beyond what every cut leaves. Empty: nothing does."""
     names = [name for name in dict.fromkeys(outcome.findings) if name not in ORDINARY]
     return names + ["unverifiable"] * bool(outcome.unverifiable) + ["not opening"] * bool(outcome.not_opening)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.verify.finding import Code
 from tests.rig.campaign import line
 from tests.rig.cut_outcome import Outcome
 from tests.rig.cut_plan import Phase, plan
@@ -31,14 +32,16 @@ def carried_out(rig: Warm, ready: Hot, seed: int, phase: Phase, folder: Path, *,
 def test_nothing_promised_is_lost(rig: Warm, ready: Hot, tmp_path: Path, phase: Phase, seed: int) -> None:
     outcome = carried_out(rig, ready, seed, phase, tmp_path / "case")
     assert outcome.sound, outcome
+    assert Code.CONFIRMED_LOST.value not in outcome.findings, "an honest card was accused"
     if phase in (Phase.STEADY, Phase.TWICE):
         assert outcome.promised >= CAUGHT_UP_FRAGMENTS
         assert outcome.lost_ms is not None
         assert outcome.lost_ms <= GOP_MS + FRAME_MS + EMULATION_MS
 
 
-def test_on_a_card_that_lies_the_bench_sees_a_broken_promise(rig: Warm, ready: Hot, tmp_path: Path) -> None:
-    """Else the cases above could not fail. What names it on the card itself is the campaign's to count."""
+def test_a_card_that_lies_is_found_out_by_what_the_device_remembers(rig: Warm, ready: Hot, tmp_path: Path) -> None:
+    """That a promise was broken shows that the cases above could fail; that it is named is what the witness is for."""
     outcome = carried_out(rig, ready, 6, Phase.STEADY, tmp_path / "case", lie=True)
     assert not outcome.sound
-    assert outcome.promises_broken or outcome.unverifiable
+    assert outcome.promises_broken
+    assert Code.CONFIRMED_LOST.value in outcome.findings, outcome
