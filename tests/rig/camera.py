@@ -62,12 +62,8 @@ class Camera:
         )
 
     def insert_card(self) -> None:
-        """Mount the card; the kernel replays its file system's journal. Raises GuestError when it cannot be mounted."""
-        self.machine.run(f"mount {CARD}")
-
-    def mount_memory(self) -> None:
-        """Mount the device's other flash."""
-        self.machine.run(f"mount {MEMORY}")
+        """Mount the card, and the device's other flash; the kernel replays their journals. Raises GuestError."""
+        self.machine.run(f"mount {CARD}; mountpoint -q {MEMORY} || mount {MEMORY}; mountpoint -q {CARD}")
 
     def mount_store(self) -> None:
         """Mount the dock's disk."""

@@ -187,7 +187,6 @@ def _insert(camera: Camera, noted: list[str]) -> bool:
             camera.machine.hand.ask("run", shell=f"e2fsck -fy /dev/{device}", timeout_s=300)
     try:
         camera.insert_card()
-        camera.mount_memory()
     except GuestError as error:
         noted.append(f"mount: {error}")
         return False

@@ -21,7 +21,7 @@ from agent.vault.layout import VaultLayout
 from agent.vault.record import Record
 from agent.verify.report import Report, Verdict
 from agent.verify.verify import verify_path
-from tests.rig.camera import CARD, RED_PIN, VAULT, Camera
+from tests.rig.camera import CARD, MEMORY, RED_PIN, VAULT, Camera
 from tests.rig.lossy_disk import READ, WRITE, LossyDisk
 from tests.rig.power_cut import CAUGHT_UP_FRAGMENTS
 from tests.rig.qemu import RigError
@@ -179,11 +179,9 @@ def test_a_card_that_is_pulled_out_is_an_alarm_and_goes_on_when_it_is_back(rig: 
     card = rig.copy_card(tmp_path / "card.ext4")
     with rig.start(forgetful_drive(rig.card)) as camera:
         machine = camera.machine
-        machine.run("modprobe -a sdhci-pci mmc_block")
+        machine.run(f"modprobe -a xhci-pci usb-storage sd_mod; mount {MEMORY}")
         machine.plug_in(card)
-        machine.run(
-            f"for try in $(seq 50); do [ -b /dev/mmcblk0 ] && break; sleep 0.2; done; mount /dev/mmcblk0 {CARD}"
-        )
+        mount(camera, "/dev/sd?")
         camera.start()
         camera.wait_shows("ready")
         camera.let_pass(BUFFER_S)

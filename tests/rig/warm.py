@@ -151,7 +151,6 @@ def enrol(camera: Camera) -> None:
     machine = camera.machine
     machine.run("systemctl is-system-running --wait || true", timeout_s=build.BOOT_SETTLE_S)
     camera.insert_card()
-    camera.mount_memory()
     camera.mount_store()
     machine.run(f"chown bodycam:bodycam {CARD} {MEMORY}; chown bodycam-offload:bodycam-offload {STORE}")
     machine.run("runuser -u bodycam -- bodycam enroll --bench", timeout_s=120)
@@ -181,7 +180,6 @@ def _make_hot(folder: Path, rig: Warm) -> None:
         camera = Camera(machine)
         camera.be_another_boot()
         camera.insert_card()
-        camera.mount_memory()
         camera.mount_store()
         camera.start()
         camera.wait_shows("ready")
