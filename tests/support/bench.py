@@ -167,6 +167,8 @@ class Bench:
         self._retry_open_ns = 0
         self.commands_held = False
         """While True the recorder writes but is told nothing: a command is still on its way between the threads."""
+        self.storage_held = False
+        """While True nothing is written: the storage thread hangs in an operation, and all else goes on."""
 
     # -- life -------------------------------------------------------------------------------------------------
 
@@ -350,6 +352,8 @@ class Bench:
         self._store()
 
     def _store(self) -> None:
+        if self.storage_held:
+            return
         if self.recorder is None:
             if self._retry_open_ns and self.clock.boottime_ns() >= self._retry_open_ns:
                 self.open_vault()

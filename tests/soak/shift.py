@@ -1,0 +1,96 @@
+"""One shift, as a process of its own, so that memory and descriptors are those of a camera and of nothing else:
+`python -m tests.soak.shift FOLDER HOURS SEED [sync]`. It leaves vault, frame log and story in FOLDER; others judge them.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from pathlib import Path
+
+from tests.soak.camera_life import CameraLife
+from tests.soak.story import Story
+from tests.soak.troubles import Troubles
+from tests.soak.vitals import own_vitals
+from tests.soak.wearer import Wearer
+
+STORY_NAME = "story.json"
+LONG_LIFE = (0.2, 0.85)
+"""This part of a shift is one process's, so that nothing that it piles up is let go by its end. Before it the allocator
+finds its size, and starts and ends lie on both sides."""
+RESTARTS = 40
+FULL_PACE_HOURS = 4
+SHORT_PACE = 0.4
+SAMPLES = 250
+
+
+def pace_of(hours: float) -> float:
+    """A short shift has more of everything in an hour."""
+    return 1.0 if hours >= FULL_PACE_HOURS else SHORT_PACE
+
+
+class Shift:
+    """See the module's text."""
+
+    def __init__(self, folder: Path, hours: float, seed: int, *, syncs: bool = False) -> None:
+        """folder: a new one. syncs: hand the recorder's syncs to the disk."""
+        self.story = Story(hours, seed)
+        self._folder = folder
+        self._seconds = hours * 3600
+        self._rng = random.Random(seed)
+        self.life = CameraLife(folder, self.story, syncs=syncs)
+        pace = pace_of(hours)
+        # Each has dice of its own, so that one more throw of one of them does not change all the others do.
+        self._wearer = Wearer(self.life, random.Random(f"wearer {seed}"), pace)
+        self._troubles = Troubles(self.life, random.Random(f"troubles {seed}"), pace)
+        self._restart_s = max(60.0, self._seconds * (1 - LONG_LIFE[1] + LONG_LIFE[0]) / RESTARTS)
+        self._sample_s = max(10.0, self._seconds / SAMPLES)
+
+    def run(self) -> Story:
+        """All of it."""
+        cpu_s, wall_s = time.process_time(), time.monotonic()
+        self.life.start()
+        self._wearer.begin()
+        self._troubles.begin()
+        self.life.after(self._restart_s, self._restart)
+        self.life.after(self._sample_s, self._sample)
+        steps = 100
+        for step in range(1, steps + 1):
+            self.life.live(self._seconds * step / steps)
+            print(json.dumps({"done": step / steps}), flush=True)  # noqa: T201 the parent reads it
+        self.life.end()
+        self.story.simulated_s = self.life.now_s
+        self.story.cpu_s, self.story.wall_s = time.process_time() - cpu_s, time.monotonic() - wall_s
+        self.story.write(self._folder / STORY_NAME)
+        return self.story
+
+    def _restart(self) -> None:
+        begin_s, end_s = (self._seconds * part for part in LONG_LIFE)
+        now_s = self.life.now_s
+        if begin_s - self._restart_s <= now_s < end_s:
+            self.life.after(end_s - now_s, self._restart)
+        elif self._troubles.restart(self._rng.choice(("kill", "kill-in-operation", "stop", "reboot"))):
+            self.life.after(self._restart_s, self._restart)
+        else:
+            self.life.after(5, self._restart)
+
+    def _sample(self) -> None:
+        """Only when nothing is recorded: what a recording holds is no leak."""
+        bench = self.life.bench
+        if bench.recorder is None or bench.recorder.active or bench.stream is None:
+            self.life.after(1, self._sample)
+            return
+        self.story.vitals.append(own_vitals(self.life.now_s, self.life.number))
+        self.life.after(self._sample_s, self._sample)
+
+
+def main() -> None:
+    """For the parent."""
+    folder, hours, seed, *more = sys.argv[1:]
+    Shift(Path(folder), float(hours), int(seed), syncs=more == ["sync"]).run()
+
+
+if __name__ == "__main__":
+    main()
