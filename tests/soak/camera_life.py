@@ -1,4 +1,4 @@
-"""Starts of the camera one after another on one vault, killed and stopped: the bench, with time that runs on across them."""
+"""Starts of the camera one after another on one vault: the bench, killed and stopped, with time that runs on."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What went into the encoder, frame by frame: written by the shift as it goes, because twelve hours of it in memory would
-look like a leak; read by whoever compares recordings with it.
+"""What went into the encoder, frame by frame: written by the shift as it goes, because hours of it in memory would look
+like a leak; read by whoever compares recordings with it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """One shift, as a process of its own, so that memory and descriptors are those of a camera and of nothing else:
-`python -m tests.soak.shift FOLDER HOURS SEED [sync]`. It leaves vault, frame log and story in FOLDER; others judge them.
+`python -m tests.soak.shift FOLDER HOURS SEED [sync]`. It leaves vault, frame log and story in FOLDER; others judge.
 """
 
 from __future__ import annotations

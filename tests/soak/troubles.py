@@ -158,7 +158,7 @@ class Troubles:
         self._befall("signer", self._rng.uniform(1, 40), idle)
 
     def _stands_still(self) -> None:
-        """In the middle of an operation of the card, if there is one soon; so late frames are frames that never came."""
+        """In the next operation of the card: frames come late, and some never."""
         self._life.card.stall_ns = self._rng.randint(100, 3000) * NS_PER_MS
 
     def _suspended(self) -> None:
