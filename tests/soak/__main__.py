@@ -1,4 +1,4 @@
-"""`python -m tests.soak [--hours 12] [--seed 1] [--sync]`: a shift and its judgement, which build/soak/soak.json has, too."""
+"""`python -m tests.soak [--hours 12] [--seed 1] [--sync]`: a shift and its judgement, also in build/soak/soak.json."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from agent.clock import NS_PER_S
 from tests.soak.camera_life import CameraLife
 from tests.soak.story import Story
 from tests.soak.troubles import Troubles
@@ -76,10 +77,16 @@ class Shift:
         else:
             self.life.after(5, self._restart)
 
-    def _sample(self) -> None:
-        """Only when nothing is recorded: what a recording holds is no leak."""
+    @property
+    def _rests(self) -> bool:
         bench = self.life.bench
         if bench.recorder is None or bench.recorder.active or bench.stream is None:
+            return False
+        return bench.stream.ring.buffered_ns >= bench.settings.buffer.pre_event_s * NS_PER_S
+
+    def _sample(self) -> None:
+        """Only when nothing is recorded and the camera runs: what a recording or an encoder holds is no leak."""
+        if not self._rests:
             self.life.after(1, self._sample)
             return
         self.story.vitals.append(own_vitals(self.life.now_s, self.life.number))
