@@ -25,6 +25,8 @@ RESTARTS = 40
 FULL_PACE_HOURS = 4
 SHORT_PACE = 0.4
 SAMPLES = 250
+CALM_S = 15.0
+"""At the end, for what a card in trouble has not taken yet: a stop that it does not take looks like a cut."""
 
 
 def pace_of(hours: float) -> float:
@@ -61,6 +63,8 @@ class Shift:
         for step in range(1, steps + 1):
             self.life.live(self._seconds * step / steps)
             print(json.dumps({"done": step / steps}), flush=True)  # noqa: T201 the parent reads it
+        self._troubles.end()
+        self.life.live(self._seconds + CALM_S)
         self.life.end()
         self.story.simulated_s = self.life.now_s
         self.story.cpu_s, self.story.wall_s = time.process_time() - cpu_s, time.monotonic() - wall_s
@@ -81,6 +85,9 @@ class Shift:
     def _rests(self) -> bool:
         bench = self.life.bench
         if bench.recorder is None or bench.recorder.active or bench.stream is None:
+            return False
+        # PyAV's resampler has two threads of its own from the first sound of a session on.
+        if bench.stream.ring.newest_audio_end_ns is None:
             return False
         return bench.stream.ring.buffered_ns >= bench.settings.buffer.pre_event_s * NS_PER_S
 

@@ -28,6 +28,7 @@ class Troubles:
         self._busy: set[str] = set()
         self._well_since_s = 0.0
         self._year = 0
+        self._over = False
         self._kinds: tuple[tuple[str, str, Callable[[], None]], ...] = (
             ("camera", "unplugged", self._unplugged),
             ("camera", "frozen", self._frozen),
@@ -54,12 +55,24 @@ class Troubles:
         self._next()
         self._next_step()
 
+    def end(self) -> None:
+        """Mend everything; nothing new begins."""
+        self._over = True
+        life = self._life
+        life.card.heal()
+        life.card.free = life.card.kill_in = None
+        life.bench.storage_held = False
+        life.signer.gone = life.signer.busy = False
+        life.set_camera(unplugged=False, frozen=False)
+        life.set_sound(silent=False)
+        life.spoil(None)
+
     def restart(self, kind: str) -> bool:
         """End the process ("kill", "kill-in-operation", "stop", "reboot"), or False while a card in trouble forbids it.
 
         What a camera has in memory only, because its card is dead, a kill takes; that is no news.
         """
-        if "card" in self._busy or self._life.now_s - self._well_since_s < 15:
+        if self._over or "card" in self._busy or self._life.now_s - self._well_since_s < 15:
             return False
         match kind:
             case "kill":
@@ -86,7 +99,7 @@ class Troubles:
 
     def _trouble(self) -> None:
         part, name, begin = self._rng.choice(self._kinds)
-        if part not in self._busy:
+        if part not in self._busy and not self._over:
             self._life.story.count(f"fault: {part} {name}")
             begin()
         self._next()
