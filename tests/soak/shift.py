@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 
 from agent.clock import NS_PER_S
 from tests.soak.camera_life import CameraLife
@@ -25,6 +27,7 @@ RESTARTS = 40
 FULL_PACE_HOURS = 4
 SHORT_PACE = 0.4
 SAMPLES = 250
+STEPS = 400
 CALM_S = 15.0
 """At the end, for what a card in trouble has not taken yet: a stop that it does not take looks like a cut."""
 
@@ -40,6 +43,7 @@ class Shift:
     def __init__(self, folder: Path, hours: float, seed: int, *, syncs: bool = False) -> None:
         """folder: a new one. syncs: hand the recorder's syncs to the disk."""
         self.story = Story(hours, seed)
+        self.asked_to_end = False
         self._folder = folder
         self._seconds = hours * 3600
         self._rng = random.Random(seed)
@@ -52,19 +56,21 @@ class Shift:
         self._sample_s = max(10.0, self._seconds / SAMPLES)
 
     def run(self) -> Story:
-        """All of it."""
+        """All of it, or as much as there was until it was asked to end."""
         cpu_s, wall_s = time.process_time(), time.monotonic()
         self.life.start()
         self._wearer.begin()
         self._troubles.begin()
         self.life.after(self._restart_s, self._restart)
         self.life.after(self._sample_s, self._sample)
-        steps = 100
-        for step in range(1, steps + 1):
-            self.life.live(self._seconds * step / steps)
-            print(json.dumps({"done": step / steps}), flush=True)  # noqa: T201 the parent reads it
+        for step in range(1, STEPS + 1):
+            self.life.live(self._seconds * step / STEPS)
+            print(json.dumps({"done": step / STEPS}), flush=True)  # noqa: T201 the parent reads it
+            if self.asked_to_end:
+                self.story.hours = self.story.hours * step / STEPS
+                break
         self._troubles.end()
-        self.life.live(self._seconds + CALM_S)
+        self.life.live(self.life.now_s + CALM_S)
         self.life.end()
         self.story.simulated_s = self.life.now_s
         self.story.cpu_s, self.story.wall_s = time.process_time() - cpu_s, time.monotonic() - wall_s
@@ -101,9 +107,16 @@ class Shift:
 
 
 def main() -> None:
-    """For the parent."""
+    """For the parent. SIGTERM ends the shift early, and in order: what there is of it can be judged."""
     folder, hours, seed, *more = sys.argv[1:]
-    Shift(Path(folder), float(hours), int(seed), syncs=more == ["sync"]).run()
+    shift = Shift(Path(folder), float(hours), int(seed), syncs=more == ["sync"])
+
+    def asked_to_end(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        shift.asked_to_end = True
+
+    signal.signal(signal.SIGTERM, asked_to_end)
+    shift.run()
 
 
 if __name__ == "__main__":

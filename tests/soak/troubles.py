@@ -89,7 +89,7 @@ class Troubles:
 
     def _kill_at_last(self, number: int) -> None:
         self._life.card.kill_in = None
-        if self._life.number == number:  # it wrote too little to be killed at it
+        if self._life.number == number and not self._over:  # it wrote too little to be killed at it
             self._life.kill()
 
     # -- when -------------------------------------------------------------------------------------------------
