@@ -10,7 +10,7 @@ from tests.soak.vitals import Vitals
 
 MB = 1e6
 MOST_MB_PER_H = 1.0
-NOISE_MB = 1.0
+NOISE_MB = 1.5
 """An allocator takes and keeps a page here and there: a shift of minutes may grow by so much without a slope."""
 BLOCKS = 48
 
