@@ -31,6 +31,7 @@ EXPLAINED: dict[tuple[Code, Severity], tuple[tuple[str, ...], str]] = {
         "a sync failed behind whole lines; they stand again in the next file",
     ),
     (Code.JOURNAL_LEFTOVER, Severity.NOTE): (("end:", "fault: card"), "killed, or failed, at a new journal file"),
+    (Code.FILE_UNKNOWN, Severity.NOTE): (("end:", "fault: card"), "killed, or failed, at a NAME.partN"),
     (Code.SIGNATURE_PENDING, Severity.NOTE): (("fault: signer",), "the signer was gone or busy"),
     (Code.SIGNATURE_LATE, Severity.WARN): (("fault: signer",), "killed while the signer was gone"),
     (Code.SIGNATURE_LATE, Severity.NOTE): (("fault: signer",), "killed while the signer was gone"),
