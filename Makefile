@@ -38,7 +38,7 @@ benchmark:  ## Measure against the bars and against ffmpeg, in a table and as JS
 	@tools/setup.sh
 	@.venv/bin/python -m tests.benchmarks $(B) $(if $(QUICK),--quick)
 
-soak:       ## Live through a shift of simulated hours with faults and clock steps, and judge it [HOURS=12] [SEED=1] [LIVE=5] [SYNC=1]
+soak:       ## Live through a shift of simulated hours with faults and clock steps, and judge it [HOURS=12] [SEED=1] [LIVE=5]
 	@tools/setup.sh
 	@.venv/bin/python -m tests.soak --hours $(or $(HOURS),12) --seed $(SEED) --live $(or $(LIVE),5) $(if $(SYNC),--sync)
 

@@ -42,7 +42,7 @@ LONG_LIFE = 0.6
 WARM_ROUNDS = 3
 LOOKS = 5
 MOST_MB_PER_100_ROUNDS = 1.0
-NOISE_MB = 3.0
+NOISE_MB = 1.0
 """Allocators of ten threads keep what they were given; nobody can ask them from outside to hand it back."""
 ALLOWED_WARNINGS = frozenset({Code.FRAMES_MISSED, Code.UNSIGNED_MEDIA})
 """A machine that was too busy for every frame, and a kill between a fragment and its checkpoint."""
