@@ -23,7 +23,7 @@ from tests.support.bench import Bench, bench_settings, rebooted
 from tests.support.identity import BENCH_IDENTITY
 
 JITTER_NS = 20 * NS_PER_MS
-MAX_BUFFER_BYTES = 1_000_000
+MAX_BUFFER_BYTES = 500_000
 """About a minute: a longer outage has to become a gap."""
 DOWN_NS = 2 * NS_PER_S
 """From the end of a process to the next one's start."""
