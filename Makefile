@@ -10,7 +10,8 @@ SECONDS ?=
 unexport SECONDS
 export DESTDIR PREFIX EXTRAS
 
-.PHONY: help demo test fuzz lint benchmark rig test-rig test-arm64 rig-shell powercut shell setup lock install uninstall clean distclean
+.PHONY: help demo test fuzz lint benchmark soak rig test-rig test-arm64 rig-shell powercut shell setup lock install uninstall clean \
+        distclean
 
 help:       ## This list
 	@sed -n 's/^\([a-z0-9-]*\): *## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r target line; do \
@@ -38,6 +39,10 @@ lint:       ## Style, format and types: ruff and mypy
 benchmark:  ## Measure against the bars and against ffmpeg, in a table and as JSON [B=cpu] [B="memory verify"] [QUICK=1]
 	@tools/setup.sh
 	@.venv/bin/python -m tests.benchmarks $(B) $(if $(QUICK),--quick)
+
+soak:       ## Live through a shift of simulated hours with faults and clock steps, and judge it [HOURS=12] [SEED=1] [LIVE=5]
+	@tools/setup.sh
+	@.venv/bin/python -m tests.soak --hours $(or $(HOURS),12) --seed $(SEED) --live $(or $(LIVE),5) $(if $(SYNC),--sync)
 
 rig:        ## Build the virtual device, a camera in QEMU with a real kernel and systemd (some minutes the first time)
 	@tools/setup.sh

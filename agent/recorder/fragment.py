@@ -10,6 +10,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 from typing import cast
 
@@ -217,10 +218,13 @@ class _AudioTemplate:
     stream: AudioStream
 
 
+@lru_cache(maxsize=2)
 def _audio_template(audio: AudioFormat, config: bytes) -> _AudioTemplate:
     """PyAV takes extradata for a muxed stream only from another stream, and that only from an opened codec context.
 
-    The encoder inside it is never used: `config` is that of the encoder whose packets come.
+    The encoder inside it is never used: `config` is that of the encoder whose packets come. One serves all recordings:
+    container and stream refer to one another, so that each would keep its encoder's 200 kB until Python next looks for
+    cycles, which is after some fifty recordings.
     """
     try:
         container = av.open(_Sink(), "w", format="mp4", options={"movflags": "empty_moov"})

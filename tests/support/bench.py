@@ -21,12 +21,13 @@ from agent.daemon.capture import make_ring, make_tracks
 from agent.daemon.daemon import TICK_NS, Daemon
 from agent.daemon.picture_watch import PictureWatch
 from agent.daemon.signed_ring import SignedRing
+from agent.daemon.sound import RETRY_S as SOUND_RETRY_S
 from agent.daemon.stream_signer import open_stream_signer
 from agent.daemon.vault_opening import open_recorder
 from agent.daemon.witness_desk import WitnessDesk
 from agent.encode.audio import AudioEncoder
 from agent.encode.video import VideoEncoder
-from agent.errors import BodycamError, StorageError
+from agent.errors import BodycamError, MicrophoneError, StorageError
 from agent.media.units import samples_to_ns
 from agent.recorder.plan import Stream
 from agent.recorder.recorder import Hold, Recorder
@@ -62,6 +63,7 @@ def bench_settings(
     buffer_audio: bool = False,
     gop_ms: int = 1000,
     max_bytes: int = 64_000_000,
+    sample_rate_hz: int = 16_000,
     resume_within_s: int = 120,
     vault: Path = VAULT,
     hold_ms: int = 3000,
@@ -78,7 +80,7 @@ def bench_settings(
         buffer=BufferSettings(pre_event_s=pre_event_s, audio=buffer_audio, max_bytes=max_bytes),
         camera=CameraSettings(backend="synthetic", width=96, height=64, fps=fps),
         video=VideoSettings(encoder="libx264", bitrate_bps=100_000, gop_ms=gop_ms, preset="ultrafast", threads=1),
-        audio=AudioSettings(source="camera" if sound else "none", sample_rate_hz=16_000, bitrate_bps=32_000),
+        audio=AudioSettings(source="camera" if sound else "none", sample_rate_hz=sample_rate_hz, bitrate_bps=32_000),
         gestures=GestureSettings(hold_ms=hold_ms, double_press_ms=double_press_ms),
         recording=RecordingSettings(resume_within_s=resume_within_s),
     )
@@ -161,6 +163,8 @@ class Bench:
         self._audio: AudioEncoder | None = None
         self._next_frame_ns = 0
         self._sound_until_ns = 0
+        self._sound_retry_ns: int | None = None
+        self._sound_failed = False
         self._next_tick_ns = 0
         self._frame_ns = NS_PER_S // self.settings.camera.fps
         self.frame_counters: list[tuple[int, int]] = []
@@ -168,6 +172,8 @@ class Bench:
         self._retry_open_ns = 0
         self.commands_held = False
         """While True the recorder writes but is told nothing: a command is still on its way between the threads."""
+        self.storage_held = False
+        """While True nothing is written: the storage thread hangs in an operation, and all else goes on."""
 
     # -- life -------------------------------------------------------------------------------------------------
 
@@ -213,9 +219,9 @@ class Bench:
         tracks = make_tracks(self.settings, self._video)
         self.stream = Stream(ring, tracks, self.camera.name, self._video.name)
         self._signed = SignedRing(ring, self._stream_signer, self.daemon.stream_signing)
-        if self.microphone is not None:
-            self._audio = AudioEncoder(self.settings.audio, self.microphone.open())
-            self._sound_until_ns = self.clock.boottime_ns()
+        if self.microphone is not None and tracks.audio is not None:
+            self._audio = AudioEncoder(self.settings.audio, tracks.audio)
+            self._open_microphone()
         self._next_frame_ns = self.clock.boottime_ns()
 
     def _stream_signer(self) -> StreamSigner | None:
@@ -300,21 +306,54 @@ class Bench:
         self._next_frame_ns += self._frame_ns
 
     def _sound(self) -> None:
-        """All the sound that has been captured by now."""
+        """All the sound that has been captured by now, and what the sound thread does about a microphone that fails."""
         if self.microphone is None or self._audio is None or self.stream is None:
             return
+        if self._sound_retry_ns is not None:
+            if self.clock.boottime_ns() < self._sound_retry_ns:
+                return
+            self._open_microphone()
         rate = self.settings.audio.sample_rate_hz
-        while self._sound_until_ns + 20 * NS_PER_MS <= self.clock.boottime_ns():
-            chunk = self.microphone.read()
+        while self._sound_retry_ns is None and self._sound_until_ns + 20 * NS_PER_MS <= self.clock.boottime_ns():
+            try:
+                chunk = self.microphone.read()
+            except MicrophoneError as error:
+                self.microphone.close()
+                self._sound_gone(str(error))
+                return
             self._sound_until_ns = chunk.captured_ns + samples_to_ns(chunk.samples.shape[1], rate)
-            for packet in self._audio.encode(chunk):
+            packets = self._audio.encode(chunk)
+            for packet in packets:
                 self.stream.ring.push_audio(packet)
+            for from_ns, to_ns in self._audio.take_silence():
+                self.daemon.sound_missing(from_ns, to_ns)
+            if packets and self._sound_failed:
+                self._sound_failed = False
+                self.daemon.sound_changed(None)
+
+    def _open_microphone(self) -> None:
+        assert self.microphone is not None
+        try:
+            self.microphone.open()
+        except MicrophoneError as error:
+            self._sound_gone(str(error))
+            return
+        self._sound_retry_ns = None
+        self._sound_until_ns = self.clock.boottime_ns()
+
+    def _sound_gone(self, message: str) -> None:
+        self._sound_retry_ns = self.clock.boottime_ns() + round(SOUND_RETRY_S * NS_PER_S)
+        if not self._sound_failed:
+            self._sound_failed = True
+            self.daemon.sound_changed(message)
 
     def end_stream(self, message: str) -> None:
         """The camera session ends."""
         stream, self.stream = self.stream, None
         if self._signed is not None:
             self._signed.close()
+        if self._video is not None:
+            self._video.close()
         self.camera.close()
         self.daemon.stream_ended(stream, message)
         self.daemon.drain()
@@ -329,6 +368,8 @@ class Bench:
         self._store()
 
     def _store(self) -> None:
+        if self.storage_held:
+            return
         if self.recorder is None:
             if self._retry_open_ns and self.clock.boottime_ns() >= self._retry_open_ns:
                 self.open_vault()

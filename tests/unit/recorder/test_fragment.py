@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gc
 from io import BytesIO
 from itertools import accumulate, pairwise
 from pathlib import Path
 from random import Random
 
 import pytest
+from av.container import OutputContainer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -337,3 +339,22 @@ class TestRefused:
     def test_an_audio_track_that_cannot_be(self) -> None:
         with pytest.raises(EncoderError, match=r"set audio\.channels"):
             Fragmenter(MediaTracks(VideoFormat(64, 64, 30), type(AUDIO)(RATE, 5), b""), START_NS)
+
+
+def containers() -> int:
+    return sum(isinstance(thing, OutputContainer) for thing in gc.get_objects())
+
+
+def test_a_recording_with_sound_leaves_no_encoder_behind() -> None:
+    """PyAV's container and stream refer to one another: what is dropped stays until cycles are looked for."""
+    video = gops(encode_numbered(steady(3)))[0]
+    gc.collect()
+    gc.disable()
+    try:
+        Fragmenter(WITH_AUDIO, START_NS).fragment(1, video, [], START_NS + 3 * FRAME_NS)
+        before = containers()
+        for _ in range(5):
+            Fragmenter(WITH_AUDIO, START_NS).fragment(1, video, [], START_NS + 3 * FRAME_NS)
+        assert containers() == before
+    finally:
+        gc.enable()
