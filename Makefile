@@ -5,6 +5,8 @@ SOURCE ?= build/footage/bigbuckbunny.mp4
 N ?= 20
 J ?= 2
 SEED ?= 1
+# All tests run on two cores; of a few, which the start of two workers would only delay, the output is plain.
+WORKERS ?= $(if $(subst tests,,$(T)),0,2)
 # The shell has a SECONDS of its own, which counts; only make may expand this one.
 SECONDS ?=
 unexport SECONDS
@@ -21,9 +23,9 @@ demo:       ## Record, offload and check evidence before your eyes [SECONDS=30] 
 	@tools/setup.sh
 	@.venv/bin/bodycam demo $(if $(SECONDS),--seconds $(SECONDS)) --source "$(SOURCE)"
 
-test:       ## All tests, or some [T=tests/unit] [T="tests -k ring -x"]
+test:       ## All tests on two cores, or some [T=tests/unit] [T="tests -k ring -x"] [WORKERS=4]
 	@tools/setup.sh
-	@.venv/bin/python -m pytest $(T)
+	@.venv/bin/python -m pytest -n $(WORKERS) --dist worksteal $(T)
 
 fuzz:       ## Feed hostile bytes to every reader [MINUTES=10] [TARGET=sei] [TARGET=sei REPLAY=build/fuzz/crashes/…/input]
 	@tools/setup.sh --fuzz

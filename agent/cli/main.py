@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -253,7 +254,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
     settings = _load(arguments)
     with closing(configure_logs(journald=arguments.journald)):
-        return run_daemon(settings)
+        code = run_daemon(settings)
+    # A thread that is still in a driver or a signer cannot be ended. If the interpreter were taken down around it, it
+    # would be unwound through frames of C++ or Rust, which abort then: SIGABRT, though all was done and sealed.
+    os._exit(code)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

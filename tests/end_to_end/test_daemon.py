@@ -31,7 +31,7 @@ from agent.trust.certificates import load_chain
 from agent.trust.identity import IdentityPaths, enroll_bench
 from agent.vault.filesystem import PosixFilesystem
 from agent.vault.layout import VaultLayout
-from agent.verify.finding import Severity
+from agent.verify.finding import Code, Severity
 from agent.verify.report import RecordingReport
 from agent.verify.verify import verify_path
 from tests.support.playback import journal_records, of_type, play, recording_bytes
@@ -164,7 +164,9 @@ class Desk:
         """The recordings by id as the verifier reports them; fails the test if anything is wrong with any."""
         report = verify_path(self.vault, roots=load_chain(self.layout.root_certificate))
         assert report.ok, report.findings
-        assert all(finding.severity is not Severity.WARN for finding in report.findings), report.findings
+        # A machine that is busy with other things films fewer frames; the log has to say so, and it is no fault of it.
+        warned = {finding.code for finding in report.findings if finding.severity is Severity.WARN}
+        assert warned <= {Code.FRAMES_MISSED}, report.findings
         assert_documented(self.layout.journal)
         tests = self.records("self-test")
         assert len(tests) == len(self.records("boot"))

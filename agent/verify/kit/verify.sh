@@ -369,9 +369,10 @@ take_chain() {              # FILE: its certificates, to $work/new and into $wor
         case $line in -----END*) ;; *) inside=1; continue ;; esac
         inside=
         # The passphrase is empty and stdin is shut, should openssl ever ask.
-        if openssl x509 -in "$work/one.pem" -passin pass: -outform DER -out "$work/one.der" < /dev/null 2> /dev/null; then
-            der=$work/new/$(hash < "$work/one.der")
-            openssl x509 -inform DER -in "$work/one.der" -out "$der" < /dev/null && cat "$der" >> "$work/new.pem"
+        if openssl x509 -in "$work/one.pem" -passin pass: -out "$work/again.pem" < /dev/null 2> /dev/null; then
+            cat "$work/again.pem" >> "$work/new.pem"
+            sed '/^-/d' "$work/again.pem" | tr -d '\012' | decode > "$work/one.der"
+            mv "$work/again.pem" "$work/new/$(hash < "$work/one.der")"
         else sound=; fi
     done < "$1"
     [ -n "$sound" ] && [ -z "$inside" ] && [ -s "$work/new.pem" ] && cmp -s "$work/new.pem" "$1" || {
@@ -918,26 +919,31 @@ reign() {                   # SHA-256 of a certificate -> $ranges, and $judge, f
         if [ -z "$first_own" ] || { [ "$from" -le "${covers:-$records}" ] && [ "$to" -ge "$first_own" ]; }; then judge=fail; fi
     done < "$work/reigned"
 }
-unfit() {                   # CERTIFICATE -> $why, in what it is no camera's; or false
+facts() {                   # CERTIFICATE -> $work/facts: its dates, what it is signed with, its key, and what it is for
+    # In this order: with a key that openssl does not know it goes no further, and only in extensions, which stand last,
+    # can there be lines that somebody chose. Everything that names could stand in is left out of the text.
+    openssl x509 -in "$1" -noout -startdate -enddate -text -certopt "$only_algorithm" -pubkey \
+        -ext basicConstraints,keyUsage,extendedKeyUsage > "$work/facts" 2> /dev/null
+}
+fact() { sed -n "s/^ *$1//p" "$work/facts" | head -n 1; }     # BEGINNING: the rest of the first line that begins so
+unfit() {                   # of the certificate in $work/facts -> $why, in what it is no camera's; or false
     # The first bytes of a public key's DER say what it is; the point on the curve, whole or compressed, follows on them.
-    case $(openssl x509 -in "$1" -noout -pubkey 2> /dev/null | sed -n 2p) in
+    case $(sed -n '/^-----BEGIN PUBLIC KEY/{n;p;}' "$work/facts" | head -n 1) in
         MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE* | MDkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDIgAC* | MDkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDIgAD*) ;;
         *) why="it holds no ECDSA P-256 key"; return ;;
     esac
-    # Everything that names could stand in is left out of the text.
-    case $(openssl x509 -in "$1" -noout -text -certopt "$only_algorithm" 2> /dev/null) in
-        *"Signature Algorithm: ecdsa-with-SHA256" | *"Signature Algorithm: ecdsa-with-SHA384" | *"Signature Algorithm: ecdsa-with-SHA512") ;;
-        *"Signature Algorithm: sha256WithRSAEncryption" | *"Signature Algorithm: sha384WithRSAEncryption") ;;
-        *"Signature Algorithm: sha512WithRSAEncryption" | *"Signature Algorithm: rsassaPss"*) ;;
+    case $(fact "Signature Algorithm: ") in
+        ecdsa-with-SHA256 | ecdsa-with-SHA384 | ecdsa-with-SHA512) ;;
+        sha256WithRSAEncryption | sha384WithRSAEncryption | sha512WithRSAEncryption | rsassaPss*) ;;
         *) why="it is signed with a hash that is not SHA-256, SHA-384 or SHA-512"; return ;;
     esac
-    case $(extension "$1" basicConstraints) in *CA:FALSE*) ;; *) why="it is a CA's, or does not say that it is not"; return ;; esac
-    case $(extension "$1" keyUsage) in *"Digital Signature"*) ;; *) why="it does not say that it is for signatures (key usage)"; return ;; esac
-    case $(extension "$1" extendedKeyUsage) in *"E-mail Protection"*) ;; *) why="it lacks the extended key usage emailProtection"; return ;; esac
+    case $(extension "Basic Constraints") in *CA:FALSE*) ;; *) why="it is a CA's, or does not say that it is not"; return ;; esac
+    case $(extension "Key Usage") in *"Digital Signature"*) ;; *) why="it does not say that it is for signatures (key usage)"; return ;; esac
+    case $(extension "Extended Key Usage") in *"E-mail Protection"*) ;; *) why="it lacks the extended key usage emailProtection"; return ;; esac
     return 1
 }
 only_algorithm=no_subject,no_issuer,no_validity,no_pubkey,no_extensions,no_version,no_serial,no_sigdump,no_aux,no_header
-extension() { openssl x509 -in "$1" -noout -ext "$2" 2> /dev/null | sed 1d; }
+extension() { sed -n "/^X509v3 $1:/,/^X/p" "$work/facts" | sed -n 2p; }
 in_words() {                # what openssl said of a certificate in $work/why -> $why
     case $(sed -n 's/^error \([0-9]*\) at .*$/\1/p' "$work/why" | head -n 1) in
         2 | 20 | 21) why="none of the certificates here issued it" ;;
@@ -956,7 +962,8 @@ while IFS= read -r used; do
         found "$judge" CERT_UNKNOWN "Records $ranges name the certificate with SHA-256 $used, which is not in device/; their signatures cannot be checked."
         continue
     fi
-    if unfit "$path"; then
+    facts "$path"
+    if unfit; then
         found "$judge" CERT_CHAIN "The certificate with SHA-256 $used, under which records $ranges stand, is not fit for a camera: $why."
     elif [ -n "$trusted" ]; then
         # Whether it had expired is judged against the records' times, not against today.
@@ -965,8 +972,8 @@ while IFS= read -r used; do
             found "$judge" CERT_CHAIN "The certificate with SHA-256 $used, under which records $ranges stand, does not lead to the root certificate or is unfit: $why."
         }
     fi
-    as_stamp "$(openssl x509 -in "$path" -noout -startdate | cut -d = -f 2)"; begin=$stamp
-    as_stamp "$(openssl x509 -in "$path" -noout -enddate | cut -d = -f 2)"; end=$stamp
+    as_stamp "$(fact notBefore=)"; begin=$stamp
+    as_stamp "$(fact notAfter=)"; end=$stamp
     if [ -f "$work/chain/$used" ]; then
         first=$(sort "$work/chain/$used" | head -n 1) last=$(sort "$work/chain/$used" | tail -n 1)
         about=$reigned_from about_until=$reigned_until
@@ -1241,7 +1248,6 @@ done < "$work/present"
 progress ""
 if [ -t 2 ]; then echo >&2; fi
 log_failed=                 # the log itself is wrong: then nothing that rests on it can hold
-: > "$work/bearing"         # of the findings those that bear on the recording, each with the question it is about
 touches() {                 # FROM TO: whether a finding about these records makes less of the recording
     [ "$1" != - ] || return 0
     [ "$2" -ge "${first_mine:-0}" ] && { [ -z "$closed" ] || [ "$1" -le "$last_mine" ]; }
@@ -1259,23 +1265,25 @@ telling() {                 # of a code -> $telling: which of several reasons is
         SIGNATURE_*) telling=5 ;; CERT_UNKNOWN) telling=6 ;; PACKAGE_SUM | FILE_UNKNOWN) telling=8 ;; *) telling=7 ;;
     esac
 }
+bears() {                   # fail|label|warn, aspect, sentence: a finding that bears on the recording; the most telling is kept
+    eval "least=\${least_$1_$2:-9}"     # both words are this script's own
+    [ "$telling" -ge "$least" ] || eval "least_$1_$2=\$telling because_$1_$2=\$3"
+}
 while read -r severity code from to file sentence; do
+    case $severity in fail | warn) ;; *) continue ;; esac
     touches "$from" "$to" || continue
     aspect "$code"
     telling "$code"
     # What is no evidence may be wrong without making the evidence so.
     if [ "$aspect-$severity" = integrity-fail ] && ! is_evidence "$code" "$file"; then severity=label; fi
-    printf '%s %s %s %s\n' "$severity" "$aspect" "$telling" "$sentence" >> "$work/bearing"
+    bears "$severity" "$aspect" "$sentence"
     # Without its certificate no signature can be checked, so nothing is known to be unchanged either.
-    [ "$severity-$code" != fail-CERT_UNKNOWN ] || printf 'fail integrity %s %s\n' "$telling" "$sentence" >> "$work/bearing"
+    [ "$severity-$code" != fail-CERT_UNKNOWN ] || bears fail integrity "$sentence"
     case $severity-$code in fail-JOURNAL_* | fail-SIGNATURE_* | fail-RECORD_INVALID | fail-TORN_*) log_failed=1 ;; esac
 done < "$work/judged"
 said_of() {                 # fail|label|warn, aspect -> $because, the first of the most telling such findings; or false
-    for telling in 1 2 3 4 5 6 7 8; do
-        because=$(sed -n "s/^$1 $2 $telling //p" "$work/bearing" | head -n 1)
-        [ -z "$because" ] || return 0
-    done
-    return 1
+    eval "because=\${because_$1_$2:-}"
+    [ -n "$because" ]
 }
 verdict() { printf '%-13s %-8s %s\n' "$1" "$2" "$3"; }
 log_wrong="The log itself is not what the camera signed, and this rests on it."

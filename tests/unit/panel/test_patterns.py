@@ -32,9 +32,12 @@ def test_every_indication_and_cue_has_an_entry() -> None:
 
 
 @pytest.mark.parametrize(
-    "fitted", [frozenset(leds) for count in (1, 2, 3) for leds in combinations(Channel, count)], ids=str
+    "leds",
+    [leds for count in (1, 2, 3) for leds in combinations(Channel, count)],
+    ids=lambda leds: " ".join(led.value for led in leds),
 )
-def test_all_indications_look_different_on_any_camera(fitted: frozenset[Channel]) -> None:
+def test_all_indications_look_different_on_any_camera(leds: tuple[Channel, ...]) -> None:
+    fitted = frozenset(leds)
     for first, second in combinations(Indication, 2):
         assert look_different(TABLE.lights[first], TABLE.lights[second], fitted), f"{first} and {second}"
 

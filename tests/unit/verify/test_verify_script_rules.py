@@ -74,7 +74,10 @@ def other_checkpoint_recovered(documents: Documents) -> Documents:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recording with a marker, cut off in its second segment and recovered."""
+    """A recording with a marker, cut off in its second segment and recovered; forged, and sound all the same.
+
+    What is forged without being edited passes both, so that the edit is what they find.
+    """
     folder = tmp_path_factory.mktemp("rules")
     vault = VaultBuilder(folder / "vault")
     running = vault.begin()
@@ -82,7 +85,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vault.mark(running)
     vault.feed(running, 2)
     vault.restart()
-    return offloaded(vault, folder)[running.recording_id]
+    package = offloaded(vault, folder)[running.recording_id]
+    forge_all(package, list)
+    assert check(package).ok
+    assert run(package).status == 0
+    return package
 
 
 @pytest.mark.parametrize(
@@ -98,9 +105,6 @@ def test_both_checks_see_it(made: Path, tmp_path: Path, edit: Callable[[Document
     package = tmp_path / "store" / "CAM-TEST" / made.name
     shutil.copytree(made, package)
     shutil.copy(made.parents[2] / "root.pem", tmp_path)
-    forge_all(package, list)
-    assert check(package).ok  # what is forged without being edited is sound, so that the edit is what is found
-    assert run(package).status == 0
     forge_all(package, edit)
     assert code in fails(check(package))
     assert code.value in run(package).codes("fail")
