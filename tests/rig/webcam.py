@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -12,7 +11,7 @@ from agent.capture import counter
 from agent.capture.image import Bytes
 from agent.capture.scene import Scene
 from tests.rig.machine import Machine
-from tests.rig.usb import webcam as player
+from tests.rig.usb.descriptors import FORMATS
 
 WIDTH, HEIGHT, FPS = 320, 180, 10
 FOLDER = "/run/rig"
@@ -49,22 +48,20 @@ class UsbWebcam:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         jpeg, yuyv = template()
-        for name, data in (
-            ("scene.jpg", jpeg),
-            ("scene.yuyv", yuyv),
-            ("webcam.py", Path(player.__file__).read_bytes()),
-        ):
-            machine.put(data, f"{FOLDER}/{name}")
+        machine.put(jpeg, f"{FOLDER}/scene.jpg")
+        machine.put(yuyv, f"{FOLDER}/scene.yuyv")
+        for path in (HERE / "usb").glob("*.py"):
+            machine.put(path.read_bytes(), f"{FOLDER}/{path.relative_to(ROOT)}")
         machine.run("modprobe -a vhci-hcd uvcvideo")
         machine.run(
-            f"systemd-run --quiet --unit=rig-webcam python3 {FOLDER}/webcam.py {SOCKET} {FOLDER}/scene.jpg"
-            f" {FOLDER}/scene.yuyv {WIDTH} {HEIGHT} {FPS};"
+            f"systemd-run --quiet --unit=rig-webcam --working-directory={FOLDER} python3 -m tests.rig.usb.webcam"
+            f" {SOCKET} {FOLDER}/scene.jpg {FOLDER}/scene.yuyv {WIDTH} {HEIGHT} {FPS};"
             f" until [ -S {SOCKET} ]; do systemctl is-active --quiet rig-webcam; sleep 0.1; done"
         )
 
     def plug(self, *formats: str) -> int:
         """Plug it in, with what it can give; returns when."""
-        return self._ask(do="plug", formats=formats or player.FORMATS)
+        return self._ask(do="plug", formats=formats or FORMATS)
 
     def unplug(self) -> int:
         """Pull the plug; returns when."""

@@ -1,11 +1,10 @@
-#!/usr/bin/python3
 """A USB webcam without a body: plays one to the guest's own kernel, which takes it for real hardware.
 
-Runs inside the guest: system Python, standard library, nothing of the project. The stock vhci_hcd is its host
-controller: it hands USB requests over a socket (USB/IP, the kernel's Documentation/usb/usbip_protocol.rst), of which a
-socketpair is enough. uvcvideo binds to what is described here and makes /dev/video0 of it.
+Runs inside the guest: system Python, standard library, nothing of the project but this folder. The stock vhci_hcd is
+its host controller: it hands USB requests over a socket (USB/IP, the kernel's Documentation/usb/usbip_protocol.rst), of
+which a socketpair is enough. uvcvideo binds to what is described here and makes /dev/video0 of it.
 
-    webcam.py SOCKET JPEG YUYV WIDTH HEIGHT FPS
+    python3 -m tests.rig.usb.webcam SOCKET JPEG YUYV WIDTH HEIGHT FPS
 
 JPEG: a picture whose every 16x16 block can be decoded alone (restart interval 1), YUYV: the same one raw; both hold the
 counter (agent/capture/counter.py) with the number 0. Each frame that is sent holds the number of its time slot, so that
@@ -27,171 +26,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tests.rig.usb.descriptors import FORMATS, PAYLOAD_BYTES, PROBE_BYTES, STREAMING_INTERFACE, Descriptors
+from tests.rig.usb.pictures import Jpeg, Yuyv
+
 VHCI = Path("/sys/devices/platform/vhci_hcd.0")
 PORT = 0
 DEVICE_ID = 1 << 16 | 2
 HIGH_SPEED = 3  # USB_SPEED_HIGH, <linux/usb/ch9.h>
 
 NS_PER_S = 1_000_000_000
-ENDPOINT = 0x81
-PAYLOAD_BYTES = 16384
-"""Of one bulk transfer, UVC 1.5 section 2.4.3.2; not more than the 32 packets of 512 that uvcvideo allots."""
-PROBE_BYTES = 26  # UVC 1.0; 34 came with 1.1
-
-CELL, COLUMNS, ROWS = 16, 12, 4
-CELLS = COLUMNS * ROWS
-BLACK, WHITE = 16, 235
-
 EPIPE, ECONNRESET = -32, -104
 CMD_SUBMIT, CMD_UNLINK, RET_SUBMIT, RET_UNLINK = 1, 2, 3, 4
-
-# <linux/usb/video.h>, which names what UVC 1.5 appendix A numbers.
-CS_INTERFACE = 0x24
-VC_HEADER, VC_INPUT_TERMINAL, VC_OUTPUT_TERMINAL = 1, 2, 3
-VS_INPUT_HEADER, VS_FORMAT_UNCOMPRESSED, VS_FRAME_UNCOMPRESSED, VS_FORMAT_MJPEG, VS_FRAME_MJPEG, VS_COLORFORMAT = (
-    1, 4, 5, 6, 7, 13,
-)  # fmt: skip
 SET_CUR, GET_LEN, GET_INFO = 0x01, 0x85, 0x86
-STREAMING_INTERFACE = 1
-YUY2 = bytes.fromhex("5955593200001000800000aa00389b71")
-"""The format's GUID, UVC 1.5 Uncompressed Payload, table 2-1."""
-FORMATS = ("MJPG", "YUYV")
 
 
 def boottime_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-
-
-def cells(number: int) -> list[bool]:
-    """The counter's cells, row by row, True for white: 24 bits and their CRC-24 (RFC 9580 section 6.1)."""
-    crc = 0xB704CE
-    for byte in number.to_bytes(3, "big"):
-        crc ^= byte << 16
-        for _ in range(8):
-            crc = (crc << 1) ^ (0x1864CFB if crc & 0x800000 else 0)
-    word = number << 24 | crc
-    return [bool(word >> (CELLS - 1 - place) & 1) for place in range(CELLS)]
-
-
-class Jpeg:
-    """A baseline JPEG (ITU-T T.81) that is changed block by block, without decoding anything."""
-
-    def __init__(self, picture: bytes, width: int) -> None:
-        scan = picture.index(b"\xff\xda")  # SOS
-        start = scan + 2 + int.from_bytes(picture[scan + 2 : scan + 4], "big")
-        self._head, body = picture[:start], picture[start : picture.rindex(b"\xff\xd9")]
-        self._blocks: list[bytes] = []
-        begin = 0
-        for place in range(len(body) - 1):
-            # A restart marker (B.1.1.3); a byte FF of the data has 00 behind it.
-            if body[place] == 0xFF and 0xD0 <= body[place + 1] <= 0xD7:
-                self._blocks.append(body[begin:place])
-                begin = place + 2
-        self._blocks.append(body[begin:])
-        self._places = [row * -(-width // CELL) + column for row in range(ROWS) for column in range(COLUMNS)]
-        shown = cells(0)
-        self._black, self._white = (self._blocks[self._places[shown.index(lit)]] for lit in (False, True))
-
-    def numbered(self, number: int) -> bytes:
-        """The picture with this number."""
-        blocks = list(self._blocks)
-        for place, lit in zip(self._places, cells(number), strict=True):
-            blocks[place] = self._white if lit else self._black
-        return self._whole(blocks)
-
-    def dark(self) -> bytes:
-        """Nothing but black."""
-        return self._whole([self._black] * len(self._blocks))
-
-    def _whole(self, blocks: list[bytes]) -> bytes:
-        parts = [self._head]
-        for place, block in enumerate(blocks):
-            parts += [block, bytes((0xFF, 0xD0 + place % 8))]
-        parts[-1] = b"\xff\xd9"
-        return b"".join(parts)
-
-
-class Yuyv:
-    """The same for raw pictures."""
-
-    def __init__(self, picture: bytes, width: int) -> None:
-        self._lines = [picture[start : start + 2 * width] for start in range(0, len(picture), 2 * width)]
-        self._black, self._white = (bytes((level, 128)) * CELL for level in (BLACK, WHITE))
-
-    def numbered(self, number: int) -> bytes:
-        """The picture with this number."""
-        shown, lines = cells(number), list(self._lines)
-        for row in range(ROWS):
-            lit = shown[row * COLUMNS : (row + 1) * COLUMNS]
-            painted = b"".join(self._white if cell else self._black for cell in lit)
-            for line in range(row * CELL, (row + 1) * CELL):
-                lines[line] = painted + lines[line][len(painted) :]
-        return b"".join(lines)
-
-    def dark(self) -> bytes:
-        """Nothing but black."""
-        return bytes((BLACK, 128)) * (sum(map(len, self._lines)) // 2)
-
-
-class Descriptors:
-    """What the camera says that it is: UVC 1.5 section 3, in the layout of version 1.0."""
-
-    def __init__(self, formats: list[str], width: int, height: int, fps: float) -> None:
-        self.formats = formats
-        self._size_bytes = 2 * width * height
-        self._interval = round(1e7 / fps)  # in 100 ns
-        self._shape = (width, height, fps)
-        self.device = struct.pack("<BBHBBBBHHHBBBB", 18, 1, 0x0200, 0xEF, 2, 1, 64, 0x1D6B, 0x0104, 0x100, 1, 2, 3, 1)
-        self.strings = {1: "rig", 2: "Webcam of the rig", 3: "RIG0001"}
-        self.configuration = self._configuration()
-
-    def _frame(self, kind: int) -> bytes:
-        """Table 3-2 of the payload's own specification: one size, one rate."""
-        width, height, fps = self._shape
-        bits = round(8 * self._size_bytes * fps)
-        return struct.pack(
-            "<BBBBBHHIIIIBI", 30, CS_INTERFACE, kind, 1, 0, width, height, bits, bits, self._size_bytes, self._interval,
-            1, self._interval,
-        )  # fmt: skip
-
-    def _configuration(self) -> bytes:
-        colours = struct.pack("<6B", 6, CS_INTERFACE, VS_COLORFORMAT, 1, 1, 4)  # table 3-19: BT.709, BT.601 matrix
-        body = b""
-        for number, name in enumerate(self.formats, 1):
-            if name == "MJPG":
-                body += struct.pack("<11B", 11, CS_INTERFACE, VS_FORMAT_MJPEG, number, 1, 1, 1, 0, 0, 0, 0)
-                body += self._frame(VS_FRAME_MJPEG)
-            else:
-                body += struct.pack("<5B", 27, CS_INTERFACE, VS_FORMAT_UNCOMPRESSED, number, 1) + YUY2
-                body += struct.pack("<6B", 16, 1, 0, 0, 0, 0) + self._frame(VS_FRAME_UNCOMPRESSED)
-            body += colours
-        count = len(self.formats)
-        head_bytes = 13 + count
-        # Table 3-14: endpoint, output terminal 2, no still pictures, no controls of a format.
-        streaming = struct.pack(
-            "<BBBBHB", head_bytes, CS_INTERFACE, VS_INPUT_HEADER, count, head_bytes + len(body), ENDPOINT
-        )
-        streaming += struct.pack("<6B", 0, 2, 0, 0, 0, 1) + bytes(count) + body
-        # Tables 3-6 and 3-5: a camera without a single control, and the line to the host.
-        terminals = struct.pack(
-            "<BBBBHBBHHHB3s", 18, CS_INTERFACE, VC_INPUT_TERMINAL, 1, 0x0201, 0, 0, 0, 0, 0, 3, b"\0\0\0"
-        )
-        terminals += struct.pack("<BBBBHBBB", 9, CS_INTERFACE, VC_OUTPUT_TERMINAL, 2, 0x0101, 0, 1, 0)
-        control = struct.pack("<BBBHHIBB", 13, CS_INTERFACE, VC_HEADER, 0x0100, 13 + len(terminals), 48_000_000, 1, 1)
-        whole = struct.pack("<8B", 8, 11, 0, 2, 14, 3, 0, 0)  # the two belong together
-        whole += struct.pack("<9B", 9, 4, 0, 0, 0, 14, 1, 0, 0) + control + terminals
-        whole += struct.pack("<9B", 9, 4, STREAMING_INTERFACE, 0, 1, 14, 2, 0, 0) + streaming
-        whole += struct.pack(
-            "<BBBBHB", 7, 5, ENDPOINT, 2, 512, 0
-        )  # bulk: vhci_hcd and its kin do no isochronous timing
-        return struct.pack("<BBHBBBBB", 9, 2, 9 + len(whole), 2, 1, 0, 0x80, 250) + whole
-
-    def probe(self, asked: bytes = b"") -> bytes:
-        """Table 4-75: what will be streamed, whatever is asked for but the format."""
-        number = min(max(asked[2] if len(asked) > 2 else 1, 1), len(self.formats))
-        return struct.pack(
-            "<HBBIHHHHHII", 1, number, 1, self._interval, 0, 0, 0, 0, 0, self._size_bytes, PAYLOAD_BYTES
-        )  # fmt: skip
 
 
 class Webcam:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from agent.capture import counter
-from tests.rig.usb.webcam import CS_INTERFACE, FORMATS, Descriptors, Jpeg, Yuyv
+from tests.rig.usb.descriptors import CS_INTERFACE, FORMATS, Descriptors
+from tests.rig.usb.pictures import Jpeg, Yuyv
 from tests.rig.webcam import FPS, HEIGHT, WIDTH, template
 
 NUMBERS = (0, 1, 4711, counter.COUNTER_MODULO - 1)
