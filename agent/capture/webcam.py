@@ -40,6 +40,8 @@ from agent.errors import CameraError, CameraLostError
 _log = logging.getLogger(__name__)
 
 DEFAULT_FOURCCS = ("MJPG", "YUYV")
+FALLBACK_DEVICE = "/dev/video0"
+_SYSFS = Path("/sys/class/video4linux")
 _SELECT_TIMEOUT = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"
 # Older than this, or in the future, a buffer time is not on CLOCK_MONOTONIC.
 _PLAUSIBLE_AGE_NS = 2 * NS_PER_S
@@ -79,6 +81,25 @@ def open_v4l2(device: str) -> Capture:
     return cv2.VideoCapture(device, cv2.CAP_V4L2)
 
 
+def first_usb_camera(sysfs: Path = _SYSFS) -> str | None:
+    """The V4L2 device of the USB camera with the lowest number; None when there is none.
+
+    A camera that comes back while its old device is still open somewhere gets the next free number, so a number says
+    little. Each camera of uvcvideo has a second node for metadata, and a Pi has more than ten that are its codec and
+    image processor: what counts is node 0 (`index`) of a device on the USB (sysfs of the kernel's v4l2-dev.c).
+    """
+    found = []
+    for node in sysfs.glob("video*"):
+        number = node.name.removeprefix("video")
+        try:
+            index = (node / "index").read_text().strip()
+        except OSError:  # unplugged while it is looked at
+            continue
+        if number.isdecimal() and index == "0" and (node / "device" / "subsystem").resolve().name == "usb":
+            found.append(int(number))
+    return f"/dev/video{min(found)}" if found else None
+
+
 def bgr_to_i420(bgr: Bytes, i420: Bytes) -> None:
     """BGR of shape (height, width, 3) into I420 of shape (height * 3 / 2, width), limited range BT.601, in place."""
     import cv2
@@ -90,9 +111,11 @@ class WebcamCamera:
     """A V4L2 device as camera. What the device gives instead of what was asked for is used, and logged.
 
     Parameters:
+        device: empty for the first USB camera, looked for anew at each `open`; where there is none, /dev/video0.
         fourccs: formats to try, in this order (V4L2 names of four letters).
         stall_ms: `read` calls a silent camera lost after this, rounded up to whole seconds (see above).
         open_capture: makes the capture object.
+        find_device: `first_usb_camera`.
         monotonic_ns: CLOCK_MONOTONIC, the clock of V4L2's timestamps.
     """
 
@@ -107,10 +130,13 @@ class WebcamCamera:
         stall_ms: int = 2000,
         fourccs: tuple[str, ...] = DEFAULT_FOURCCS,
         open_capture: Callable[[str], Capture] = open_v4l2,
+        find_device: Callable[[], str | None] = first_usb_camera,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._clock = clock
-        self._device = device or "/dev/video0"
+        self._named = device
+        self._find_device = find_device
+        self._device = device or FALLBACK_DEVICE
         self._wanted = CameraFormat(width, height, fps, "yuv420p")
         self._stall_s = math.ceil(stall_ms / 1000)
         self._fourccs = fourccs
@@ -132,6 +158,7 @@ class WebcamCamera:
     def open(self) -> CameraFormat:
         # Only the first use of V4L2 in a process reads it: a later change of stall_ms needs a restart.
         os.environ[_SELECT_TIMEOUT] = str(self._stall_s)
+        self._device = self._named or self._find_device() or FALLBACK_DEVICE
         if self._device.startswith("/dev/") and not Path(self._device).exists():
             raise CameraError(
                 f"There is no camera at {self._device}; plug it in, or name another one in [camera] device "

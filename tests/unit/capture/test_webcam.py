@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.capture.webcam import PROP_FOURCC, PROP_FPS, PROP_HEIGHT, PROP_WIDTH, WebcamCamera
+from agent.capture.webcam import PROP_FOURCC, PROP_FPS, PROP_HEIGHT, PROP_WIDTH, WebcamCamera, first_usb_camera
 from agent.clock import NS_PER_MS, NS_PER_S, SimulatedClock, SystemClock
 from agent.errors import CameraError, CameraLostError
 from tests.support.scene_webcam import FakeV4l2
@@ -186,6 +186,42 @@ def test_close_releases_once_and_reading_after_is_an_error() -> None:
     assert fake.released
     with pytest.raises(CameraLostError, match="not open"):
         camera.read()
+
+
+def node(sysfs: Path, name: str, bus: str, index: int) -> None:
+    """A V4L2 device as sysfs has it."""
+    (sysfs / "bus" / bus).mkdir(parents=True, exist_ok=True)
+    (sysfs / "class" / name / "device").mkdir(parents=True)
+    (sysfs / "class" / name / "index").write_text(f"{index}\n")
+    (sysfs / "class" / name / "device" / "subsystem").symlink_to(sysfs / "bus" / bus)
+
+
+def test_the_first_usb_camera_is_neither_codec_nor_metadata(tmp_path: Path) -> None:
+    assert first_usb_camera(tmp_path / "class") is None
+    node(tmp_path, "video0", "platform", 0)
+    node(tmp_path, "video1", "usb", 1)
+    assert first_usb_camera(tmp_path / "class") is None
+    node(tmp_path, "video10", "usb", 0)
+    node(tmp_path, "video2", "usb", 0)
+    (tmp_path / "class" / "video3").mkdir()  # going away
+    assert first_usb_camera(tmp_path / "class") == "/dev/video2"
+
+
+def test_a_camera_that_is_not_named_is_looked_for_at_each_opening() -> None:
+    found: list[str | None] = ["fake7", "fake8"]
+    camera = webcam(FakeV4l2(SimulatedClock()), device="", find_device=lambda: found.pop(0))
+    for name in ("fake7", "fake8"):
+        camera.open()
+        assert camera.name == f"webcam {name} MJPG"
+        camera.close()
+    nowhere = webcam(FakeV4l2(SimulatedClock()), device="", find_device=lambda: None)
+    assert nowhere.name == "webcam /dev/video0"
+
+
+def test_one_that_is_named_is_not_looked_for() -> None:
+    camera = webcam(FakeV4l2(SimulatedClock()), device="fake", find_device=lambda: pytest.fail("looked for"))
+    camera.open()
+    assert camera.name == "webcam fake MJPG"
 
 
 def test_real_opencv_on_an_absent_and_on_a_wrong_device() -> None:
