@@ -180,12 +180,13 @@ class WebcamCamera:
     def _configure(self, capture: Capture) -> CameraFormat:
         # The format first: setting it resets the size. OpenCV takes the size when both halves are known.
         for fourcc in self._fourccs:
-            if capture.set(PROP_FOURCC, _fourcc_number(fourcc)):
+            # "True" also when OpenCV found another format that works, which is the first of a list of its own.
+            if capture.set(PROP_FOURCC, _fourcc_number(fourcc)) and _fourcc_of(capture) == fourcc:
                 break
         capture.set(PROP_WIDTH, self._wanted.width)
         capture.set(PROP_HEIGHT, self._wanted.height)
         capture.set(PROP_FPS, self._wanted.fps)
-        self._fourcc = _fourcc_name(int(capture.get(PROP_FOURCC)))
+        self._fourcc = _fourcc_of(capture)
         width, height = int(capture.get(PROP_WIDTH)), int(capture.get(PROP_HEIGHT))
         fps = capture.get(PROP_FPS)
         if not math.isfinite(fps) or fps <= 0:
@@ -266,5 +267,6 @@ def _fourcc_number(name: str) -> int:
     return int.from_bytes(name.encode("ascii"), "little")
 
 
-def _fourcc_name(number: int) -> str:
+def _fourcc_of(capture: Capture) -> str:
+    number = int(capture.get(PROP_FOURCC))
     return (number & 0xFFFFFFFF).to_bytes(4, "little").decode("ascii", "replace").strip("\0 ")

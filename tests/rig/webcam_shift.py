@@ -45,9 +45,9 @@ class Shift:
     saw: dict[str, int] = field(default_factory=dict)
     lit: dict[str, int] = field(default_factory=dict)
     sent: dict[int, int] = field(default_factory=dict)
+    began_utc_s: float = 0
     log: str = ""
     verified: tuple[int, str] = (-1, "")
-    restarts: int = -1
 
     def told_ms(self, event: str) -> float:
         """How long it took from what was done to the status that said so; of "unplugged, sealed": from "unplugged"."""
@@ -56,6 +56,11 @@ class Shift:
     def lit_ms(self, event: str) -> float:
         """The same to the light."""
         return (self.lit[event] - self.did[event]) / 1e6
+
+    def times(self) -> str:
+        """For people: how long it took to tell of each thing, and to show it."""
+        told = [f"{event}: {self.told_ms(event):.0f} ms" for event in self.saw]
+        return "; ".join([*told, *(f"{event}, on the light: {self.lit_ms(event):.0f} ms" for event in self.lit)])
 
     def __post_init__(self) -> None:
         self.layout = VaultLayout(self.vault)
@@ -125,6 +130,7 @@ class Storyteller:
 def tell(camera: Camera, shift: Shift) -> None:
     """The whole shift; what is asserted here is only what has to be so for the story to go on."""
     machine, story = camera.machine, Storyteller(camera, shift)
+    shift.began_utc_s = float(machine.run("date +%s.%N"))
     configure(machine, backend='backend = "webcam"', stall_ms=f"stall_ms = {STALL_MS}")
     webcam = UsbWebcam(machine)
     webcam.plug()
@@ -140,7 +146,10 @@ def tell(camera: Camera, shift: Shift) -> None:
     camera.let_pass(2)
 
     # Whoever still has the device open keeps its number from the camera that comes back.
-    machine.run("systemd-run --quiet --unit=rig-holder sh -c 'exec sleep infinity </dev/video0'")
+    machine.run(
+        "systemd-run --quiet --unit=rig-holder -p StandardInput=file:/dev/video0 sleep infinity;"
+        " until [ /dev/video0 -ef /proc/$(systemctl show -p MainPID --value rig-holder)/fd/0 ]; do sleep 0.1; done"
+    )
     at_ns = shift.did["unplugged"] = webcam.unplug()
     story.shows_a_fault("unplugged", at_ns)
     story.wait("unplugged, sealed", lambda now: now["recording"] is None, at_ns)
@@ -160,7 +169,7 @@ def tell(camera: Camera, shift: Shift) -> None:
     at_ns = shift.did["frozen"] = webcam.freeze("all")
     story.shows_a_fault("frozen", at_ns)
     # No status: the process has ended.
-    story.wait("ended", lambda now: now["shows"] is None, at_ns)
+    story.wait("frozen, ended", lambda now: now["shows"] is None, at_ns)
     at_ns = shift.did["goes on"] = webcam.thaw()
     running = story.records_again("goes on", running, at_ns)
 
@@ -178,7 +187,6 @@ def tell(camera: Camera, shift: Shift) -> None:
 
 def finish(camera: Camera, shift: Shift) -> None:
     """Take along what there is to be judged, the daemon being stopped."""
-    shift.restarts = int(camera.machine.run("systemctl show --property=NRestarts --value bodycam.service"))
-    shift.log = camera.machine.run("journalctl -u bodycam.service -o cat --no-pager")
+    shift.log = camera.machine.run(f"journalctl -u bodycam.service -o cat --no-pager --since=@{shift.began_utc_s}")
     shift.verified = camera.verify()
     camera.copy_vault(shift.vault)

@@ -16,6 +16,7 @@ class FakeV4l2:
     """A camera with a few formats and sizes. `on_read` may break it: it is called with the number of the frame before
     each read.
 
+    finds_another: the format that OpenCV takes on its own where the one that is asked for is not to be had.
     suspended_ns: how much the boot clock is ahead of the monotonic one.
     """
 
@@ -33,6 +34,7 @@ class FakeV4l2:
         self.suspended_ns = 0
         self.fourccs, self.sizes, self.fps, self.opens, self.on_read = fourccs, sizes, fps, opens, on_read
         self.fourcc, self.size = fourccs[-1], sizes[0]
+        self.finds_another: str | None = None
         self.asked: list[tuple[int, float]] = []
         self.width_asked = 0
         self.msec = 0.0
@@ -52,7 +54,10 @@ class FakeV4l2:
         if prop == PROP_FOURCC:
             name = int(value).to_bytes(4, "little").decode()
             if name not in self.fourccs:
-                return False
+                if self.finds_another is None:
+                    return False
+                self.fourcc = self.finds_another  # autosetup_capture_mode_v4l2
+                return True
             self.fourcc, self.size = name, self.sizes[0]  # v4l2_reset
         elif prop == PROP_WIDTH:
             self.width_asked = int(value)

@@ -47,6 +47,15 @@ def test_falls_back_to_yuyv_and_logs_what_was_given(caplog: pytest.LogCaptureFix
     assert "does not have 1920x1080 at 25/s" in caplog.text
 
 
+def test_a_format_that_opencv_took_instead_is_none_that_was_asked_for() -> None:
+    """As with vivid, where it takes BGR3 and says that it was MJPG: three bytes a pixel on the bus and no more to see."""
+    fake = FakeV4l2(SimulatedClock(), fourccs=("YUYV", "BGR3"))
+    fake.finds_another = "BGR3"
+    camera = webcam(fake)
+    camera.open()
+    assert camera.name == "webcam fake YUYV"
+
+
 def test_the_configured_format_is_the_one_asked_for() -> None:
     fake = FakeV4l2(SimulatedClock())
     camera = webcam(fake, fourccs=("YUYV",))

@@ -1,0 +1,73 @@
+"""A shift with the kernel's own test camera (vivid) and test sound card (snd-aloop): the story, told once."""
+
+from __future__ import annotations
+
+from tests.rig.camera import Camera
+from tests.rig.loopback import DEVICE, RATE_HZ, Loopback
+from tests.rig.webcam_shift import PRE_EVENT_S, STALL_MS, Shift, Storyteller, configure, finish
+
+CAMERA = "/dev/video0"
+PLUG = "modprobe vivid n_devs=1 node_types=0x1"
+DROPPED_PERCENT = 30
+
+
+def tell(camera: Camera, shift: Shift) -> None:
+    """The whole shift; what is asserted here is only what has to be so for the story to go on."""
+    machine, story = camera.machine, Storyteller(camera, shift)
+    shift.began_utc_s = float(machine.run("date +%s.%N"))
+    configure(
+        machine,
+        backend='backend = "webcam"',
+        stall_ms=f"stall_ms = {STALL_MS}",
+        source=f'source = "alsa"\ndevice = "{DEVICE}"\nsample_rate_hz = {RATE_HZ}\nchannels = 1',
+        max_bytes="max_bytes = 16_000_000\naudio = true",
+    )
+    machine.run(PLUG)
+    # Start of exposure. The end, which is what it has by itself, is a time to come when the picture is there already.
+    machine.run(f"v4l2-ctl -d {CAMERA} --set-ctrl timestamp_source=1")
+    microphone = Loopback(machine)
+    camera.insert_card()
+    camera.start()
+    camera.wait_shows("ready")
+    camera.let_pass(PRE_EVENT_S + 1)
+
+    at_ns = shift.did["press"] = camera.double_press()[2]
+    running = story.records_again("press", None, at_ns)
+    shift.did["tone"] = microphone.began_ns()
+    camera.let_pass(5)
+
+    # The tone that is asked for its beginning must be the one that sounded all the time.
+    assert microphone.began_ns() == shift.did["tone"]
+    at_ns = shift.did["microphone gone"] = microphone.unplug()
+    story.wait("microphone gone", lambda now: "microphone" in now["faults"], at_ns)
+    at_ns = shift.did["microphone back"] = microphone.plug()
+    story.wait("microphone back", lambda now: "microphone" not in now["faults"], at_ns)
+
+    shift.did["dropping"] = inject(camera, f"percentage_of_dropped_buffers={DROPPED_PERCENT}")
+    camera.let_pass(3)
+    shift.did["dropping ends"] = inject(camera, "percentage_of_dropped_buffers=0")
+    shift.did["broken picture"] = inject(camera, "inject_v4l2_buf_flag_error=1")
+    camera.let_pass(1)
+
+    at_ns = shift.did["stream broken"] = inject(camera, "inject_fatal_streaming_error=1")
+    running = story.records_again("stream broken", running, at_ns)
+    camera.let_pass(2)
+
+    at_ns = shift.did["disconnected"] = inject(camera, "disconnect=1")
+    story.shows_a_fault("disconnected", at_ns)
+    # Nobody may hold it any more.
+    machine.run(f"until modprobe -r vivid; do sleep 0.2; done; {PLUG}")
+    at_ns = shift.did["connected"] = int(machine.hand.ask("now")["boottime_ns"])
+    running = story.records_again("connected", running, at_ns)
+    camera.let_pass(2)
+    at_ns = shift.did["hold"] = camera.hold_begin()
+    story.wait("hold", lambda now: now["shows"] == "ready", at_ns)
+    camera.stop()
+    finish(camera, shift)
+
+
+def inject(camera: Camera, control: str) -> int:
+    """Set one of vivid's controls; the boot time before."""
+    at_ns = int(camera.machine.hand.ask("now")["boottime_ns"])
+    camera.machine.run(f"v4l2-ctl -d {CAMERA} --set-ctrl {control}")
+    return at_ns
