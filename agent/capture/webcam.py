@@ -10,11 +10,11 @@ What OpenCV's V4L2 backend does, as its source (modules/videoio/src/cap_v4l.cpp,
   so at once.
 - MJPEG and YUYV are converted to BGR in full range. Here it becomes yuv420p in limited range BT.601, which is what
   COLOR_BGR2YUV_I420 makes, and the frame says so. An encoder never sees yuvj420p.
-- A JPEG that does not decode gives no picture; it is left out and logged. (Where an OpenCV version hands out the
-  picture before instead, that cannot be told from here.)
+- For a JPEG that does not decode it hands out the picture before once more, with a new time (seen with 5.0.0). So it is
+  asked for the JPEGs themselves (CAP_PROP_CONVERT_RGB off); one that is no whole picture is left out and logged.
 
 The unit tests run this against a stand-in for the capture object and the real OpenCV only on devices that are none;
-with the kernel's uvcvideo and vivid it is for the virtual device to try.
+with the kernel's uvcvideo and vivid the virtual device runs it (tests/rig).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _PLAUSIBLE_AGE_NS = 2 * NS_PER_S
 _MAX_BROKEN_PICTURES = 10
 
 # cv2's property numbers (videoio.hpp), so that the seam needs no cv2.
-PROP_POS_MSEC, PROP_WIDTH, PROP_HEIGHT, PROP_FPS, PROP_FOURCC = 0, 3, 4, 5, 6
+PROP_POS_MSEC, PROP_WIDTH, PROP_HEIGHT, PROP_FPS, PROP_FOURCC, PROP_CONVERT_RGB = 0, 3, 4, 5, 6, 16
 
 
 class Capture(Protocol):
@@ -64,7 +64,7 @@ class Capture(Protocol):
         """Read a property back."""
 
     def read(self) -> tuple[bool, Any]:
-        """Block for a picture: (True, BGR array (height, width, 3)) or (False, None)."""
+        """Block for a picture: (True, BGR array (height, width, 3), or what the camera sent) or (False, None)."""
 
     def release(self) -> None:
         """Close the device."""
@@ -107,6 +107,15 @@ def bgr_to_i420(bgr: Bytes, i420: Bytes) -> None:
     cv2.cvtColor(bgr, cv2.COLOR_BGR2YUV_I420, dst=i420)
 
 
+def decode_jpeg(jpeg: Bytes) -> Bytes | None:
+    """The picture as BGR of shape (height, width, 3); None when it is not whole."""
+    import cv2
+
+    if jpeg.size == 0:
+        return None
+    return cv2.imdecode(jpeg, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)  # type: ignore[return-value]
+
+
 class WebcamCamera:
     """A V4L2 device as camera. What the device gives instead of what was asked for is used, and logged.
 
@@ -145,6 +154,7 @@ class WebcamCamera:
         self._capture: Capture | None = None
         self._given = self._wanted
         self._fourcc = ""
+        self._jpegs = False
         self._image: Bytes = np.empty((0, 0), np.uint8)
         self._boot_minus_monotonic_ns = 0
         self._device_times: bool | None = None
@@ -196,6 +206,8 @@ class WebcamCamera:
                 f"{self._device} offers {width}x{height}, which cannot be encoded as 4:2:0; set another "
                 "[camera] width and height (`v4l2-ctl --list-formats-ext` lists what it has)."
             )
+        # Last: whatever resets the device switches it on again.
+        self._jpegs = self._fourcc == "MJPG" and capture.set(PROP_CONVERT_RGB, 0)
         self._given = CameraFormat(width, height, fps, "yuv420p")
         _log.info("%s gives %s %dx%d at %g/s.", self._device, self._fourcc, width, height, fps)
         if (width, height) != (self._wanted.width, self._wanted.height) or abs(fps - self._wanted.fps) > 0.5:
@@ -213,10 +225,11 @@ class WebcamCamera:
         if self._capture is None:
             raise CameraLostError(f"The webcam {self._device} is not open; open it before reading.")
         for _ in range(_MAX_BROKEN_PICTURES):
-            taken, bgr = self._capture.read()
+            taken, picture = self._capture.read()
             if not taken:
                 raise CameraLostError(self._why_silent())
             captured_ns = self._captured_ns(self._capture.get(PROP_POS_MSEC))
+            bgr = decode_jpeg(picture) if self._jpegs and picture is not None else picture
             if bgr is not None and bgr.shape == (self._given.height, self._given.width, 3):
                 return CameraFrame(self._convert(bgr), captured_ns)
             _log.warning("%s sent a picture that does not decode; it is left out.", self._device)

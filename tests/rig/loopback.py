@@ -18,7 +18,8 @@ DEVICE = "plughw:Loopback,1"
 TONE_S = 60
 _TONE = "/run/rig/tone.wav"
 _DRIVER = "/sys/bus/platform/drivers/snd_aloop"
-_STATUS = "/proc/asound/Loopback/pcm0p/sub0/status"
+_HEARD = "/proc/asound/Loopback/pcm1c/sub0/status"
+_SOUNDED = "/proc/asound/Loopback/pcm0p/sub0/status"
 
 
 class Loopback:
@@ -43,11 +44,17 @@ class Loopback:
 
     def began_ns(self) -> int:
         """Since when the tone sounds, by the boot clock, without a break."""
-        status = self._machine.run(f"until grep -q RUNNING {_STATUS}; do sleep 0.1; done; cat {_STATUS}")
+        status = self._machine.run(f"until grep -q RUNNING {_SOUNDED}; do sleep 0.1; done; cat {_SOUNDED}")
         found = re.search(r"trigger_time: (\d+)\.(\d{9})", status)
         assert found, status
         # ALSA's time is CLOCK_MONOTONIC, which in a machine that never sleeps is the boot clock.
         return int(found[1]) * NS_PER_S + int(found[2])
+
+    def backlog_ns(self) -> int:
+        """The most sound that has waited for the daemon to read it since this was asked last, by the kernel's count."""
+        found = re.search(r"avail_max *: (\d+)", self._machine.run(f"cat {_HEARD}"))
+        assert found
+        return int(found[1]) * NS_PER_S // RATE_HZ
 
     def unplug(self) -> int:
         """Take the card away; returns when (boot time)."""

@@ -56,7 +56,7 @@ def test_a_broken_stream_goes_on_in_a_linked_recording_and_in_the_same_process(s
     opened = shift.of_type("recording-open")
     assert [record["linked_from"] for record in opened] == [None, *(record["recording_id"] for record in opened[:-1])]
     assert [record["reason"] for record in shift.of_type("stop")] == ["camera-lost", "camera-lost", "button"]
-    assert len(shift.of_type("start")) == 1
+    assert len(shift.of_type("boot")) == 1
 
 
 def test_a_disconnected_camera_is_told_at_once(shift: Shift) -> None:
@@ -95,7 +95,11 @@ def test_video_does_not_wait_for_sound(shift: Shift) -> None:
 
 
 def test_sound_is_in_step(shift: Shift) -> None:
-    """Each burst of the tone is heard when it sounded, or stands in a span that is named as missing."""
+    """Each burst of the tone is heard when it sounded, or stands in a span that is named as missing.
+
+    Where the daemon reads late (the machine is too busy), its clock cannot know sound that waited from sound that is lost:
+    it is off by as much at most.
+    """
     opened = shift.of_type("recording-open", first(shift))[0]
     origin_ns = opened["media_origin_boottime_ns"]
     samples, starts_s, rate_hz = sound(shift.data(first(shift)))
@@ -105,18 +109,23 @@ def test_sound_is_in_step(shift: Shift) -> None:
     burst_ns = round(BURST_S * NS_PER_S)
     sounded_ns = [
         at_ns
-        for at_ns in marks_ns(shift.did["tone"], origin_ns + NS_PER_S, shift.did["microphone gone"] - NS_PER_S)
+        for at_ns in marks_ns(shift.did["tone"], shift.did["press"], shift.did["microphone gone"] - NS_PER_S)
         if not any(from_ns - IN_STEP_NS < at_ns + burst_ns and at_ns < to_ns + IN_STEP_NS for from_ns, to_ns in missing)
     ]
     assert sounded_ns
     for at_ns in sounded_ns:
-        assert min(abs(heard - at_ns) for heard in heard_ns) < IN_STEP_NS, (at_ns, heard_ns)
+        assert min(abs(heard - at_ns) for heard in heard_ns) < IN_STEP_NS + shift.backlog_ns, (at_ns, heard_ns)
 
 
 def sound(data: bytes) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], float, int]:
     """The decoded sound of a recording as one row, the media time of its first sample in s, and its rate."""
     with av.open(io.BytesIO(data), "r") as container:
         frames = list(container.decode(audio=0))
-    assert frames[0].time is not None
-    samples = np.concatenate([frame.to_ndarray()[0].astype(np.float32) for frame in frames])
-    return samples, frames[0].time, frames[0].sample_rate
+    rate_hz = frames[0].sample_rate
+    times_s = [frame.time for frame in frames if frame.time is not None]
+    samples = np.zeros(round((times_s[-1] - times_s[0] + 1) * rate_hz), np.float32)
+    for frame, at_s in zip(frames, times_s, strict=True):
+        # Each where its own time puts it: what follows on one another in the file need not have in the world.
+        place = round((at_s - times_s[0]) * rate_hz)
+        samples[place : place + frame.samples] = frame.to_ndarray()[0]
+    return samples, times_s[0], rate_hz

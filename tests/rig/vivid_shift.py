@@ -33,11 +33,13 @@ def tell(camera: Camera, shift: Shift) -> None:
 
     at_ns = shift.did["press"] = camera.double_press()[2]
     running = story.records_again("press", None, at_ns)
+    microphone.backlog_ns()
     shift.did["tone"] = microphone.began_ns()
     camera.let_pass(5)
 
     # The tone that is asked for its beginning must be the one that sounded all the time.
     assert microphone.began_ns() == shift.did["tone"]
+    shift.backlog_ns = microphone.backlog_ns()
     at_ns = shift.did["microphone gone"] = microphone.unplug()
     story.wait("microphone gone", lambda now: "microphone" in now["faults"], at_ns)
     at_ns = shift.did["microphone back"] = microphone.plug()

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from agent.capture.webcam import PROP_FOURCC, PROP_FPS, PROP_HEIGHT, PROP_WIDTH, WebcamCamera, first_usb_camera
+from agent.capture.webcam import (
+    PROP_CONVERT_RGB,
+    PROP_FOURCC,
+    PROP_FPS,
+    PROP_HEIGHT,
+    PROP_WIDTH,
+    WebcamCamera,
+    first_usb_camera,
+)
 from agent.clock import NS_PER_MS, NS_PER_S, SimulatedClock, SystemClock
 from agent.errors import CameraError, CameraLostError
 from tests.support.scene_webcam import FakeV4l2
@@ -34,7 +42,7 @@ def test_asks_mjpeg_first_then_size_and_rate() -> None:
     camera = webcam(fake)
     given = camera.open()
     assert (given.width, given.height, given.fps, given.pixel_format) == (96, 64, 25.0, "yuv420p")
-    assert [prop for prop, _ in fake.asked] == [PROP_FOURCC, PROP_WIDTH, PROP_HEIGHT, PROP_FPS]
+    assert [prop for prop, _ in fake.asked] == [PROP_FOURCC, PROP_WIDTH, PROP_HEIGHT, PROP_FPS, PROP_CONVERT_RGB]
     assert camera.name == "webcam fake MJPG"
 
 
@@ -48,7 +56,7 @@ def test_falls_back_to_yuyv_and_logs_what_was_given(caplog: pytest.LogCaptureFix
 
 
 def test_a_format_that_opencv_took_instead_is_none_that_was_asked_for() -> None:
-    """As with vivid, where it takes BGR3 and says that it was MJPG: three bytes a pixel on the bus and no more to see."""
+    """As with vivid, where it takes BGR3 and says that it was MJPG: more on the bus, and no more to see."""
     fake = FakeV4l2(SimulatedClock(), fourccs=("YUYV", "BGR3"))
     fake.finds_another = "BGR3"
     camera = webcam(fake)
@@ -155,11 +163,14 @@ def test_unplugged_is_told_from_stalled(tmp_path: Path, monkeypatch: pytest.Monk
     assert tmp_path
 
 
-def test_a_picture_that_does_not_decode_is_left_out_and_many_are_a_fault() -> None:
+@pytest.mark.parametrize("left_bytes", [0, 2, 300, -1])
+def test_a_picture_that_does_not_decode_is_left_out_and_many_are_a_fault(left_bytes: int) -> None:
     def corrupt(fake: FakeV4l2, frame: int) -> None:
         fake.corrupt = frame in (2, 3) or frame >= 6
 
-    camera = webcam(FakeV4l2(SimulatedClock(), on_read=corrupt))
+    fake = FakeV4l2(SimulatedClock(), on_read=corrupt)
+    fake.corrupt_bytes = left_bytes
+    camera = webcam(fake)
     camera.open()
     times = [camera.read().captured_ns for _ in range(4)]
     assert [b - a for a, b in itertools.pairwise(times)] == pytest.approx([40e6, 120e6, 40e6], abs=1000)
