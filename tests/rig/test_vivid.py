@@ -97,8 +97,8 @@ def test_video_does_not_wait_for_sound(shift: Shift) -> None:
 def test_sound_is_in_step(shift: Shift) -> None:
     """Each burst of the tone is heard when it sounded, or stands in a span that is named as missing.
 
-    Where the daemon reads late (the machine is too busy), its clock cannot know sound that waited from sound that is lost:
-    it is off by as much at most.
+    Where the daemon reads late because the machine is too busy, its clock cannot tell sound that waited from sound that
+    is lost, and is off by as much at most.
     """
     opened = shift.of_type("recording-open", first(shift))[0]
     origin_ns = opened["media_origin_boottime_ns"]

@@ -14,9 +14,11 @@ from tests.rig.warm import Warm, file_drive
 from tests.rig.webcam import FPS
 from tests.rig.webcam_shift import STALL_MS, Shift, tell
 
-TOLD_WITHIN_MS = 2000
-EMULATION_MS = 2000
-"""What two busy cores without KVM may add to it: no frame of the agent's own code runs for that long at times."""
+TOLD_WITHIN_MS = 2000 + 3000
+"""Two seconds, and what two busy cores without KVM add: agent and rig are some ten times as slow there as on a Pi, and
+more so when others want the cores as well. On quiet ones it took 0.5 s."""
+LATE_FRAMES = 2 * FPS
+"""As many wait in driver and agent when the machine is that busy."""
 LOST = ("unplugged", "stream frozen", "frozen")
 BACK = {"unplugged": "plugged again", "stream frozen": "stream goes on", "frozen": "goes on"}
 
@@ -73,7 +75,7 @@ def test_what_was_recorded_before_the_loss_is_all_there(shift: Shift) -> None:
         last_sent = max(number for number, at_ns in shift.sent.items() if at_ns < shift.did[event])
         numbers = shift.played(close["recording_id"]).counters
         # What lay in the driver's queue when the plug was pulled goes with the device.
-        assert last_sent - numbers[-1] <= FPS * EMULATION_MS / 1000, event  # type: ignore[operator]
+        assert last_sent - numbers[-1] <= LATE_FRAMES, event  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("event", LOST)

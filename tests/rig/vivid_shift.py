@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.rig.camera import Camera
-from tests.rig.loopback import DEVICE, RATE_HZ, Loopback
+from tests.rig.loopback import DEVICE, RATE_HZ, Loopback, uptime_ns
 from tests.rig.webcam_shift import PRE_EVENT_S, STALL_MS, Shift, Storyteller, configure, finish
 
 CAMERA = "/dev/video0"
@@ -70,6 +70,4 @@ def tell(camera: Camera, shift: Shift) -> None:
 
 def inject(camera: Camera, control: str) -> int:
     """Set one of vivid's controls; the boot time before."""
-    at_ns = int(camera.machine.hand.ask("now")["boottime_ns"])
-    camera.machine.run(f"v4l2-ctl -d {CAMERA} --set-ctrl {control}")
-    return at_ns
+    return uptime_ns(camera.machine, f"v4l2-ctl -d {CAMERA} --set-ctrl {control}")
