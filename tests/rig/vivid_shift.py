@@ -31,8 +31,7 @@ def tell(camera: Camera, shift: Shift) -> None:
     camera.wait_shows("ready")
     camera.let_pass(PRE_EVENT_S + 1)
 
-    at_ns = shift.did["press"] = camera.double_press()[2]
-    running = story.records_again("press", None, at_ns)
+    running = story.press()
     microphone.backlog_ns()
     shift.did["tone"] = microphone.began_ns()
     camera.let_pass(5)
