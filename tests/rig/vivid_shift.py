@@ -9,6 +9,7 @@ from tests.rig.webcam_shift import PRE_EVENT_S, STALL_MS, Shift, Storyteller, co
 CAMERA = "/dev/video0"
 PLUG = "modprobe vivid n_devs=1 node_types=0x1"
 DROPPED_PERCENT = 30
+TONE_HEARD_S = 5
 
 
 def tell(camera: Camera, shift: Shift) -> None:
@@ -33,11 +34,10 @@ def tell(camera: Camera, shift: Shift) -> None:
 
     running = story.press()
     microphone.backlog_ns()
-    shift.did["tone"] = microphone.began_ns()
-    camera.let_pass(5)
-
-    # The tone that is asked for its beginning must be the one that sounded all the time.
-    assert microphone.began_ns() == shift.did["tone"]
+    # Until one and the same tone has sounded for so long: it begins anew from time to time.
+    while (began_ns := microphone.began_ns()) != shift.did.get("tone"):
+        shift.did["tone"] = began_ns
+        camera.let_pass(TONE_HEARD_S)
     shift.backlog_ns = microphone.backlog_ns()
     at_ns = shift.did["microphone gone"] = microphone.unplug()
     story.wait("microphone gone", lambda now: "microphone" in now["faults"], at_ns)
