@@ -36,10 +36,11 @@ class Loopback:
                 tone.writeframes((samples * 32767).astype("<i2").tobytes())
             machine.put(file.getvalue(), _TONE)
         machine.run("modprobe snd-aloop")
-        # What sounds in the world does not wait for a busy processor.
+        # What sounds in the world does not wait for a busy processor; but nobody plays to a card that is away.
         machine.run(
-            "systemd-run --quiet --unit=rig-tone -p CPUSchedulingPolicy=fifo -p CPUSchedulingPriority=10"
-            f" sh -c 'while :; do aplay -q -D plughw:Loopback,0 --buffer-time=2000000 {_TONE}; sleep 0.2; done'"
+            "systemd-run --quiet --unit=rig-tone sh -c 'while sleep 1; do"
+            f" [ ! -e {_DRIVER}/snd_aloop.0 ] || chrt -f 10 aplay -q -D plughw:Loopback,0 --buffer-time=2000000 {_TONE};"
+            " done'"
         )
 
     def began_ns(self) -> int:
