@@ -18,6 +18,7 @@ DEVICE = "plughw:Loopback,1"
 TONE_S = 60
 _TONE = "/run/rig/tone.wav"
 _DRIVER = "/sys/bus/platform/drivers/snd_aloop"
+_PLAY = f"chrt -f 10 aplay -q -D plughw:Loopback,0 --buffer-time=2000000 {_TONE}"
 _HEARD = "/proc/asound/Loopback/pcm1c/sub0/status"
 _SOUNDED = "/proc/asound/Loopback/pcm0p/sub0/status"
 
@@ -38,9 +39,8 @@ class Loopback:
         machine.run("modprobe snd-aloop")
         # What sounds in the world does not wait for a busy processor; but nobody plays to a card that is away.
         machine.run(
-            "systemd-run --quiet --unit=rig-tone sh -c 'while sleep 1; do"
-            f" [ ! -e {_DRIVER}/snd_aloop.0 ] || chrt -f 10 aplay -q -D plughw:Loopback,0 --buffer-time=2000000 {_TONE};"
-            " done'"
+            "systemd-run --quiet --unit=rig-tone"
+            f" sh -c 'while sleep 1; do [ ! -e {_DRIVER}/snd_aloop.0 ] || {_PLAY}; done'"
         )
 
     def began_ns(self) -> int:

@@ -29,7 +29,7 @@ def shift(rig: Warm, tmp_path_factory: pytest.TempPathFactory) -> Shift:
     told = Shift(folder / "vault")
     with rig.start(file_drive(rig.copy_card(folder / "card.ext4"))) as camera:
         tell(camera, told)
-    print(told.times())  # noqa: T201
+    print(told.times(), f"sound that waited: {told.backlog_ns / NS_PER_MS:.0f} ms", sep="; ")  # noqa: T201
     return told
 
 
