@@ -73,11 +73,11 @@ def test_buffers_that_the_driver_drops_are_counted(shift: Shift) -> None:
 
 def test_a_microphone_that_goes_is_told_at_once_and_journalled(shift: Shift) -> None:
     assert shift.told_ms("microphone gone") < TOLD_WITHIN_MS
-    from_ns, to_ns = shift.did["microphone gone"], shift.did["microphone back"]
+    from_ns, to_ns = shift.did["microphone gone"], shift.saw["microphone back"]
     told = [record for record in shift.of_type("fault") if record["component"] == "microphone"]
     assert any(from_ns < record["boottime_ns"] < to_ns for record in told)
     cleared = [record for record in shift.of_type("fault-cleared") if record["component"] == "microphone"]
-    assert any(record["boottime_ns"] > to_ns for record in cleared)
+    assert any(record["boottime_ns"] > shift.did["microphone back"] for record in cleared)
 
 
 def test_silence_is_named_where_no_sound_was(shift: Shift) -> None:
