@@ -3,16 +3,17 @@
 T ?= tests
 SOURCE ?= build/footage/bigbuckbunny.mp4
 N ?= 20
+J ?= 2
 SEED ?= 1
 # The shell has a SECONDS of its own, which counts; only make may expand this one.
 SECONDS ?=
 unexport SECONDS
 export DESTDIR PREFIX EXTRAS
 
-.PHONY: help demo test fuzz lint benchmark rig test-rig rig-shell powercut shell setup lock install uninstall clean distclean
+.PHONY: help demo test fuzz lint benchmark rig test-rig test-arm64 rig-shell powercut shell setup lock install uninstall clean distclean
 
 help:       ## This list
-	@sed -n 's/^\([a-z-]*\): *## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r target line; do \
+	@sed -n 's/^\([a-z0-9-]*\): *## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r target line; do \
 	  printf '%-16s %s\n' "$$target" "$$line"; done
 
 demo:       ## Record, offload and check evidence before your eyes [SECONDS=30] [SOURCE=/dev/video0 or a video file]
@@ -42,17 +43,22 @@ rig:        ## Build the virtual device, a camera in QEMU with a real kernel and
 	@tools/setup.sh
 	@.venv/bin/python -m tests.rig build
 
-test-rig:   ## Tests in the virtual device, or some [R="-k power"]
+test-rig:   ## Tests in the virtual device, two at a time, or some [R="-k power"]
 	@tools/setup.sh
-	@.venv/bin/python -m pytest tests/rig $(R)
+	@.venv/bin/python -m tests.rig build
+	@.venv/bin/python -m pytest -n $(if $(R),0,2) --dist worksteal tests/rig $(R)
+
+test-arm64: ## Encode, sign and verify in an emulated arm64 Python, compared with this one's, or some [R="-k verify"]
+	@tools/setup.sh
+	@.venv/bin/python -m pytest tests/arm64 $(R)
 
 rig-shell:  ## A root shell in the virtual device
 	@tools/setup.sh
 	@.venv/bin/python -m tests.rig shell
 
-powercut:   ## Cut the virtual device's power many times, and print what it cost [N=500] [SEED=1] [LIE=1]
+powercut:   ## Cut the virtual device's power many times, and print what it cost [N=500] [SEED=1] [LIE=1] [J=2 at a time]
 	@tools/setup.sh
-	@.venv/bin/python -m tests.rig powercut --cuts $(N) --seed $(SEED) $(if $(LIE),--lie)
+	@.venv/bin/python -m tests.rig powercut --cuts $(N) --seed $(SEED) --jobs $(J) $(if $(LIE),--lie)
 
 shell:      ## A shell in which `bodycam` is a command
 	@tools/setup.sh

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from agent.clock import NS_PER_S, Clock
 from agent.controller.state import ControllerState
-from agent.daemon.health import Hang, HealthBoard, Part, judge, needs_restart
+from agent.daemon.health import Hang, HealthBoard, Part, Report, judge, needs_restart
 from agent.daemon.logs import log
 from agent.daemon.service_manager import ServiceManager, seconds_as_us
 from agent.daemon.watched_storage import BETWEEN, OPENING, PAUSE, TURN_NS
@@ -65,6 +65,7 @@ class Watchdog:
         self._ready = False
         self._stopping = False
         self._hung: frozenset[Part] = frozenset()
+        self._stall: Report | None = None
         self._pinged_ns: int | None = None
         self._ping_out = False
 
@@ -81,6 +82,7 @@ class Watchdog:
         self._board.says(Part.CONTROLLER, "deciding", TURN_LIMIT_NS)
         self._ping(storage, now_ns)
         hangs = judge(self._board.reports(), now_ns)
+        self._declare_stall(storage, now_ns)
         self._declare(hangs)
         if self._told_ns is None or now_ns - self._told_ns >= self._every_ns or self._news(state):
             self._told_ns = now_ns
@@ -108,17 +110,35 @@ class Watchdog:
         self._board.says(Part.STORAGE, BETWEEN, TURN_NS)
         self._ping_out = False
 
-    def _declare(self, hangs: tuple[Hang, ...]) -> None:
-        storage = self._board.reports().get(Part.STORAGE)
-        stalled = (
-            storage is not None
-            and storage.doing not in (BETWEEN, PAUSE, OPENING)
-            and self._clock.boottime_ns() - storage.since_ns > STALL_SHOWN_NS
-        )
+    def _declare_stall(self, storage: Storage, now_ns: int) -> None:
+        """Show a card that stalls; have it journalled when it answers again, for before nothing can be written."""
+        report = self._board.reports().get(Part.STORAGE)
         told = None
-        if stalled and storage is not None:
-            told = f"The card does not answer ({storage.doing}); what is recorded waits in memory. Check the card."
+        if (
+            report is not None
+            and report.doing not in (BETWEEN, PAUSE, OPENING)
+            and now_ns - report.since_ns > STALL_SHOWN_NS
+        ):
+            told = f"The card does not answer ({report.doing}); what is recorded waits in memory. Check the card."
+            self._stall = self._stall or report
+        elif self._stall is not None:
+            self._journal_stall(storage, self._stall, now_ns)
+            self._stall = None
         self._note_fault("card", told)
+
+    def _journal_stall(self, storage: Storage, stall: Report, end_ns: int) -> None:
+        seconds = (end_ns - stall.since_ns) / NS_PER_S
+        message = f"The card did not answer for {seconds:.1f} s ({stall.doing}); what was recorded waited in memory."
+
+        def record(recorder: Recorder) -> None:
+            recorder.record("fault", component="card", message=message)
+            recorder.record("fault-cleared", component="card", message="The card answers again.")
+
+        # Before the vault is open the storage thread takes nothing; its start says what it waited for.
+        if self._open:
+            storage.do(record)
+
+    def _declare(self, hangs: tuple[Hang, ...]) -> None:
         hung = frozenset(hang.part for hang in hangs)
         for hang in hangs:
             if hang.part not in self._hung:

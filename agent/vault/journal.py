@@ -22,6 +22,10 @@ from agent.vault.layout import journal_name
 from agent.vault.record import ZERO_HASH, Record, encode_json, parse_line, sha256_hex
 
 MAX_UNCOMMITTED = 10_000
+_OTHER_CARD = (
+    "{} is not where this camera's journal was a moment ago; put the card back that was in, or restart the camera to "
+    "use this one."
+)
 
 
 class RecordSigner(Protocol):
@@ -235,6 +239,7 @@ class Journal:
         (opening,) = self._chain([_Uncommitted("journal-open", self._clock.observe(), self._opening_fields(name))])
         line = opening.line()
         taken = set(self._filesystem.list_dir(self._folder))
+        self._require_own_folder(taken, name)
         attempt = next(n for n in range(1, len(taken) + 2) if f"{name}.part{n}" not in taken)
         beside = self._folder / f"{name}.part{attempt}"
         file = self._filesystem.create(beside)
@@ -248,6 +253,34 @@ class Journal:
         self._number += 1
         self._file, self._file_bytes, self._name_durable = file, len(line), False
         self._set_head(opening)
+
+    def _require_own_folder(self, taken: set[str], name: str) -> None:
+        """Raises StorageError when the chain does not end in this folder: another card came into the slot meanwhile.
+
+        Its journal would get a file that belongs to another chain, in place of one of its own perhaps.
+        """
+        if self._tail.name is not None and self._tail.name not in taken:
+            raise StorageError(_OTHER_CARD.format(self._folder))
+        if name in taken:
+            # A rename that was carried out and still reported to have failed leaves our own file there.
+            first = self._filesystem.read(self._folder / name).split(b"\n", 1)[0]
+            if self._prev_of(first) != self._head_sha256:
+                raise StorageError(_OTHER_CARD.format(self._folder))
+        if self._reason == "write-failed" and self._tail.name is not None:
+            try:
+                chained = self._filesystem.read(self._folder / self._tail.name)[: self._tail.chained_bytes]
+            except StorageError:
+                return  # a block of it that cannot be read any more must not keep the rest from being written
+            last = chained[:-1].rsplit(b"\n", 1)[-1]
+            if len(chained) < self._tail.chained_bytes or sha256_hex(last.split(b"\t", 1)[0]) != self._head_sha256:
+                raise StorageError(_OTHER_CARD.format(self._folder))
+
+    @staticmethod
+    def _prev_of(line: bytes) -> str | None:
+        try:
+            return parse_line(line).prev
+        except JournalError:
+            return None
 
     def _opening_fields(self, name: str) -> dict[str, Any]:
         return {

@@ -6,16 +6,17 @@ import argparse
 import shutil
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
 
-from tests.rig.build import BuildError, build
+from tests.rig.build import DEBIAN_12, HOST_PACKAGES, BuildError, build, require_host_packages
 from tests.rig.campaign import campaign
+from tests.rig.cut_plan import Phase
 from tests.rig.machine import Machine
-from tests.rig.power_cut import Phase
 from tests.rig.qemu import RigError
-from tests.rig.warm import Warm, file_drive, warm
+from tests.rig.warm import Warm, file_drive, hot, warm
 
 
 def main() -> int:
@@ -28,9 +29,13 @@ def main() -> int:
     powercut.add_argument("--cuts", type=int, default=20, metavar="N")
     powercut.add_argument("--seed", type=int, default=1, help="of the first cut; each has the next")
     powercut.add_argument("--phase", type=Phase, choices=list(Phase), help="only cuts in this phase")
+    powercut.add_argument("--jobs", type=int, default=2, metavar="J", help="so many at a time")
     powercut.add_argument("--lie", action="store_true", help="the card answers flushes without obeying")
     arguments = parser.parse_args()
     try:
+        if arguments.command == "build":
+            everything()
+            return 0
         rig = warm(build())
         if arguments.command == "shell":
             shell(rig)
@@ -38,10 +43,12 @@ def main() -> int:
             console = Console(width=max(150, shutil.get_terminal_size().columns))
             held = campaign(
                 rig,
+                hot(rig),
                 arguments.cuts,
                 first_seed=arguments.seed,
                 lie=arguments.lie,
                 phase=arguments.phase,
+                at_once=arguments.jobs,
                 console=console,
             )
             return 0 if held else 1
@@ -51,17 +58,25 @@ def main() -> int:
     return 0
 
 
+def everything() -> None:
+    """All that the tests start from, what does not wait for another at the same time. Raises BuildError or RigError."""
+    require_host_packages(HOST_PACKAGES)
+    with ThreadPoolExecutor(1) as pool:
+        debian_12 = pool.submit(build, DEBIAN_12)
+        hot(warm(build()))
+        debian_12.result()
+
+
 def shell(rig: Warm) -> None:
     """A warm start with the console on this terminal, until `poweroff`."""
     with tempfile.TemporaryDirectory(prefix="rig-") as folder:
-        card = rig.copy_card(Path(folder) / "card.ext4")
-        state = rig.folder / "state.zst"
+        drives = rig.drives(file_drive(rig.copy_card(Path(folder) / "card.ext4")))
         print(  # noqa: T201
             "The device is up; press Enter for its prompt. `mount /var/lib/bodycam/card` inserts the card,"
             " `systemctl start bodycam` starts the camera, `poweroff` ends. What you do is forgotten.",
             flush=True,
         )
-        with Machine(rig.layers, root=rig.root_drive, card=file_drive(card), state=state, terminal=True) as machine:
+        with Machine(rig.layers, drives, state=rig.folder / "state.zst", terminal=True) as machine:
             machine.wait()
 
 

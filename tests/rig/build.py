@@ -16,7 +16,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ FOLDER = ROOT / "build" / "rig"
 """Where cases and logs go."""
 CACHE = Path(os.environ.get("RIG_CACHE") or FOLDER)
 """Where layers go."""
-KEPT_LAYERS = 4
+KEPT_LAYERS = 12
 """Of each name: those that were used last."""
 
 HOST_PACKAGES = {
@@ -54,8 +55,9 @@ DEVICE_PACKAGES = (
 """Of what Raspberry Pi OS Lite has: the base, and what docs/operations.md asks for."""
 
 MODULES = (
-    "cdc-acm", "configfs", "ext4", "f2fs", "gpio-sim", "mmc_block", "sdhci-pci", "snd-aloop", "softdog", "usb-storage",
-    "uvcvideo", "vfat", "vhci-hcd", "virtio_blk", "virtio_console", "virtio_net", "virtio_pci", "virtio_rng", "vivid",
+    "cdc-acm", "configfs", "ext4", "f2fs", "gpio-sim", "sd_mod", "snd-aloop", "softdog", "usb-storage", "uvcvideo",
+    "vfat", "vhci-hcd", "virtio_blk", "virtio_console", "virtio_net", "virtio_pci", "virtio_rng", "vivid",
+    "xhci-pci",
 )  # fmt: skip
 
 EXTRAS = ("asn1crypto", "opencv-python-headless", "pyrage", "python-pkcs11")
@@ -72,6 +74,9 @@ APT_OPTIONS = ('Acquire::Languages "none"', 'APT::Install-Recommends "false"')
 DEVICE_BYTES = 1_600_000_000
 BOOT_SETTLE_S = 240.0
 MACHINE = "x86_64"
+
+Make = Callable[[Path], None]
+"""Fills a layer's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +122,15 @@ class Layers:
 
 def build(release: Release = DEBIAN_13) -> Layers:
     """Make what is missing. Raises BuildError."""
-    _require_host_packages()
+    require_host_packages(HOST_PACKAGES)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    key = layer_key(KERNEL_OF, BUILDER_PACKAGES, MODULES, HERE / "image/kernel.sh", HERE / "image/init")
-    kernel = layer("kernel", key, _kernel)
     suite = release.suite
-    root = layer(f"root-{suite}", layer_key(release, DEVICE_PACKAGES), lambda folder: _root(folder, release))
+    kernel_key = layer_key(KERNEL_OF, BUILDER_PACKAGES, MODULES, HERE / "image/kernel.sh", HERE / "image/init")
+    root_key = layer_key(release, DEVICE_PACKAGES)
+    with ThreadPoolExecutor(2) as pool:
+        made = pool.submit(layer, "kernel", kernel_key, _kernel)
+        root = layer(f"root-{suite}", root_key, lambda folder: _root(folder, release))
+        kernel = made.result()
     sources = tracked(*SOURCES)
     key = layer_key(
         kernel.name, root.name, EXTRAS, DEVICE_BYTES, HERE / "image/device.sh",
@@ -163,6 +171,16 @@ def pinned(lock: str, *names: str, python: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def wheels_for(python: str, machine: str) -> list[str]:
+    """pip's options for the pinned wheels, and nothing else, of another Python and processor than its own."""
+    platforms = (*(f"manylinux_2_{glibc}_{machine}" for glibc in (34, 28, 27, 17)), f"manylinux2014_{machine}", "any")
+    return [
+        "--no-deps", "--only-binary=:all:", "--require-hashes", f"--python-version={python}", "--implementation=cp",
+        f"--abi=cp{python.replace('.', '')}", "--abi=abi3", "--abi=none",
+        *(f"--platform={platform}" for platform in platforms),
+    ]  # fmt: skip
+
+
 def _kernel(folder: Path) -> None:
     wheels = folder / "wheels"
     source = folder / "lgpio.lock"
@@ -173,7 +191,7 @@ def _kernel(folder: Path) -> None:
         "--require-hashes", "--dest", str(wheels), "-r", str(source),
     )  # fmt: skip
     (folder / "out").mkdir()
-    _mmdebstrap(
+    mmdebstrap(
         folder, BUILDER_PACKAGES, "--format=null",
         f"--customize-hook=copy-in {HERE}/image/kernel.sh {HERE}/image/init {wheels} /tmp",
         f'--customize-hook=chroot "$1" sh /tmp/kernel.sh {" ".join(MODULES)}',
@@ -187,7 +205,7 @@ def _kernel(folder: Path) -> None:
 
 def _root(folder: Path, release: Release) -> None:
     excluded = (f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT_OF_ROOT)
-    _mmdebstrap(folder, DEVICE_PACKAGES, *excluded, release.suite, str(folder / "root.tar"))
+    mmdebstrap(folder, DEVICE_PACKAGES, *excluded, release.suite, str(folder / "root.tar"))
 
 
 def _device(folder: Path, release: Release, kernel: Path, root: Path, sources: list[Path]) -> None:
@@ -196,13 +214,9 @@ def _device(folder: Path, release: Release, kernel: Path, root: Path, sources: l
     run_lock, extras_lock = folder / "run.lock", folder / "extras.lock"
     run_lock.write_text(pinned("run.lock", python=python))
     extras_lock.write_text(pinned("dev.lock", *EXTRAS, python=python))
-    platforms = [f"--platform=manylinux_2_{glibc}_{MACHINE}" for glibc in (34, 28, 27, 17)]
     run_logged(
-        folder, sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
-        "--require-hashes", f"--python-version={python}", "--implementation=cp",
-        f"--abi=cp{python.replace('.', '')}", "--abi=abi3", "--abi=none", *platforms,
-        f"--platform=manylinux2014_{MACHINE}", "--platform=any", "--dest", str(wheels),
-        "-r", str(run_lock), "-r", str(extras_lock),
+        folder, sys.executable, "-m", "pip", "download", "--quiet", *wheels_for(python, MACHINE),
+        "--dest", str(wheels), "-r", str(run_lock), "-r", str(extras_lock),
     )  # fmt: skip
     if not any(wheels.glob("lgpio-*.whl")):
         for wheel in kernel.glob("lgpio-*.whl"):
@@ -219,9 +233,10 @@ def _device(folder: Path, release: Release, kernel: Path, root: Path, sources: l
     shutil.rmtree(wheels)
 
 
-def _mmdebstrap(folder: Path, packages: tuple[str, ...], *arguments: str) -> None:
+def mmdebstrap(folder: Path, packages: tuple[str, ...], *arguments: str, variant: str = "minbase") -> None:
+    """Debian as the last arguments say, with these packages; `folder` is for the log. Raises BuildError."""
     run_logged(
-        folder, *_as_root(), "mmdebstrap", "--variant=minbase", *(f"--aptopt={option}" for option in APT_OPTIONS),
+        folder, *_as_root(), "mmdebstrap", f"--variant={variant}", *(f"--aptopt={option}" for option in APT_OPTIONS),
         f"--include={','.join(packages)}", *arguments,
     )  # fmt: skip
 
@@ -237,7 +252,7 @@ def layer_key(*inputs: object) -> str:
     return digest.hexdigest()[:16]
 
 
-def layer(name: str, key: str, make: Callable[[Path], None]) -> Path:
+def layer(name: str, key: str, make: Make) -> Path:
     """The folder of a layer, made unless it is there whole; the least used ones go. Raises what `make` raises."""
     layers = CACHE / name
     layers.mkdir(parents=True, exist_ok=True)
@@ -262,15 +277,15 @@ def layer(name: str, key: str, make: Callable[[Path], None]) -> Path:
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Say that something that takes time begins, and how long it took."""
+    """Say that something that takes time begins, and how long it took. Several may be under way."""
     started_s = time.monotonic()
-    print(f"{what} …", end="", flush=True)  # noqa: T201
+    print(f"{what} …", flush=True)  # noqa: T201
     try:
         yield
     except BaseException:
-        print(" failed", flush=True)  # noqa: T201
+        print(f"{what} failed.", flush=True)  # noqa: T201
         raise
-    print(f" {time.monotonic() - started_s:.0f} s", flush=True)  # noqa: T201
+    print(f"{what} took {time.monotonic() - started_s:.0f} s.", flush=True)  # noqa: T201
 
 
 def run_logged(folder: Path, *command: str) -> None:
@@ -289,9 +304,9 @@ def _as_root() -> list[str]:
     return [] if os.geteuid() == 0 else ["sudo"]
 
 
-def _require_host_packages() -> None:
-    """Install what is missing, as tools/setup.sh does. Raises BuildError where that cannot be."""
-    missing = sorted({package for tool, package in HOST_PACKAGES.items() if _which(tool) is None})
+def require_host_packages(tools: Mapping[str, str]) -> None:
+    """Install the packages whose programs are missing, as tools/setup.sh does. Raises BuildError where it cannot be."""
+    missing = sorted({package for tool, package in tools.items() if _which(tool) is None})
     if not missing:
         return
     if shutil.which("apt-get") is None:

@@ -7,6 +7,7 @@ import shutil
 import statistics
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 
 from rich.console import Console
@@ -14,9 +15,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from tests.rig.build import FOLDER
-from tests.rig.power_cut import Outcome, Phase, plan, run
+from tests.rig.cut_outcome import Outcome
+from tests.rig.cut_plan import Phase, plan
+from tests.rig.power_cut import run
 from tests.rig.qemu import RigError
-from tests.rig.warm import Warm
+from tests.rig.warm import Hot, Warm
 
 ORDINARY = {"RECOVERED", "RUN_NOT_ENDED", "TIME_UNSYNCHRONISED", "UNSIGNED_BYTES", "UNSIGNED_MEDIA"}
 """Findings that a power cut leaves on an honest card, too (nobody sets the clock in the rig)."""
@@ -24,8 +27,18 @@ CASES = FOLDER / "powercut"
 """A folder for each case that did not go well, with card and vault; and outcomes.json."""
 
 
-def campaign(rig: Warm, cuts: int, *, first_seed: int, lie: bool, phase: Phase | None, console: Console) -> bool:
-    """Carry out so many cuts and print the table. True when all that was promised held.
+def campaign(
+    rig: Warm,
+    ready: Hot,
+    cuts: int,
+    *,
+    first_seed: int,
+    lie: bool,
+    phase: Phase | None,
+    at_once: int,
+    console: Console,
+) -> bool:
+    """Carry out so many cuts, `at_once` at a time, and print the table. True when all that was promised held.
 
     lie: nothing can be promised then. True when the bench saw promises broken, which shows that it can.
     """
@@ -33,22 +46,29 @@ def campaign(rig: Warm, cuts: int, *, first_seed: int, lie: bool, phase: Phase |
     CASES.mkdir(parents=True)
     outcomes: list[Outcome] = []
     failed: list[str] = []
-    with Progress(console=console, transient=True) as progress:
+
+    def one(seed: int) -> Outcome | str:
+        folder = CASES / str(seed)
+        try:
+            outcome = run(rig, ready, plan(seed, lie=lie, phase=phase), folder)
+        except RigError as error:
+            # The rig's own failure is no result, and not to be taken for one.
+            (folder / "rig-failed.txt").write_text(str(error))
+            return f"seed {seed}: the rig failed; see {folder}/rig-failed.txt"
+        if outcome.sound:
+            shutil.rmtree(folder)
+        return outcome
+
+    with Progress(console=console, transient=True) as progress, ThreadPoolExecutor(at_once) as pool:
         task = progress.add_task("Power cuts", total=cuts)
-        for seed in range(first_seed, first_seed + cuts):
-            folder = CASES / str(seed)
-            try:
-                outcome = run(rig, plan(seed, lie=lie, phase=phase), folder)
-            except RigError as error:
-                # The rig's own failure is no result, and not to be taken for one.
-                failed.append(f"seed {seed}: {error}")
-                (folder / "rig-failed.txt").write_text(str(error))
-                console.print(f"seed {seed}: the rig failed; see {folder}/rig-failed.txt", style="red")
+        for done in as_completed([pool.submit(one, seed) for seed in range(first_seed, first_seed + cuts)]):
+            result = done.result()
+            if isinstance(result, str):
+                failed.append(result)
+                console.print(result, style="red")
             else:
-                outcomes.append(outcome)
-                console.print(line(outcome), style="" if outcome.sound or lie else "red")
-                if outcome.sound:
-                    shutil.rmtree(folder)
+                outcomes.append(result)
+                console.print(line(result), style="" if result.sound or lie else "red")
             progress.advance(task)
             (CASES / "outcomes.json").write_text(json.dumps([asdict(each) for each in outcomes], indent=1))
     console.print(table(outcomes, lie=lie))
@@ -62,8 +82,10 @@ def line(outcome: Outcome) -> str:
     """One case on one line."""
     what = outcome.plan
     torn = " torn" if what.rules.tear else ""
+    moments = ", again ".join(str(moment) for moment in (what.cut, *what.again))
     words = [
-        f"seed {what.seed} {what.phase} +{what.delay_s:.2f} s keep {what.rules.keep}{torn}",
+        f"seed {what.seed} {what.phase} {moments} keep {what.rules.keep}{torn}",
+        f"hit {outcome.hit or 'nothing'}",
         f"promised {outcome.promised} found {outcome.found}",
     ]
     if outcome.lost_ms is not None:
@@ -111,12 +133,16 @@ def table(outcomes: Sequence[Outcome], *, lie: bool = False) -> Table:
             str(sum(bool(outcome.unverifiable) for outcome in of_phase)),
             str(sum(bool(outcome.not_opening) for outcome in of_phase)),
         )
+    hits = Counter(outcome.hit for outcome in outcomes if outcome.hit)
+    made.caption = "The first cut fell into: " + ", ".join(f"{hit} {count}x" for hit, count in hits.most_common())
     if lie:
         broken = [outcome for outcome in outcomes if not outcome.sound]
         codes = Counter(name.split(":")[0] for outcome in broken for name in named(outcome))
         unseen = sum(not named(outcome) for outcome in broken)
         told = ", ".join(f"{code} {count}x" for code, count in codes.most_common(8)) or "nothing"
-        made.caption = f"{len(broken)} of {len(outcomes)} cuts broke a promise; named by: {told}; by nothing: {unseen}"
+        made.caption += (
+            f"\n{len(broken)} of {len(outcomes)} cuts broke a promise; named by: {told}; by nothing: {unseen}"
+        )
     return made
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig.build import build
-from tests.rig.warm import Warm, warm
+from tests.rig.warm import Hot, Warm, hot, warm
 
 # A test is a minute of emulation, and more on a busy machine; the guest's own limits are what ends it in words.
 TEST_TIMEOUT_S = 600
@@ -26,6 +26,14 @@ def rig(pytestconfig: pytest.Config) -> Warm:
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         return warm(build())
+
+
+@pytest.fixture(scope="session")
+def ready(rig: Warm, pytestconfig: pytest.Config) -> Hot:
+    """The same, ready to record, built where it is not."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        return hot(rig)
 
 
 @pytest.fixture

@@ -1,28 +1,20 @@
-"""A disk with a volatile write cache, and a power cut: what an SD card is, and a file on a host is not.
+"""A disk on which the power can go, and everything else that goes wrong with a card: an NBD export for QEMU.
 
-It is an NBD export (the network block device protocol of the NBD project, doc/proto.md: fixed newstyle handshake and
-simple replies) for QEMU. A write is acknowledged at once and held in memory; a FLUSH makes durable what was
-acknowledged before it, a write with FUA itself. Killing QEMU alone loses nothing that was sent, for the host keeps it.
-
-The kernel sends what it likes in any order between two flushes, and a card stores it in any order: after a cut each
-unflushed write may be there or not (`keep`), and of one write some sectors and not others (`tear`).
+The network block device protocol is that of the NBD project (doc/proto.md): fixed newstyle handshake and simple
+replies. What a cut loses is in write_cache.py.
 """
 
 from __future__ import annotations
 
-import os
-import random
 import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-SECTOR_BYTES = 512
-"""What is written whole or not at all."""
-_BLOCK_BYTES = 4096
+from tests.rig.write_cache import BLOCK_BYTES, SECTOR_BYTES, CutReport, CutRules, WriteCache
 
 _NBDMAGIC, _IHAVEOPT, _REPLY_MAGIC = b"NBDMAGIC", b"IHAVEOPT", 0x3E889045565A9
 _REQUEST_MAGIC, _SIMPLE_REPLY_MAGIC = 0x25609513, 0x67446698
@@ -32,165 +24,45 @@ _INFO_EXPORT, _INFO_BLOCK_SIZE = 0, 3
 _HAS_FLAGS, _SEND_FLUSH, _SEND_FUA = 1, 4, 8
 _READ, _WRITE, _DISCONNECT, _FLUSH = 0, 1, 2, 3
 _COMMAND_FUA = 1
-_EINVAL, _ENOSPC = 22, 28
+_EIO, _EINVAL, _ENOSPC = 5, 22, 28
+
+READ, WRITE, FLUSH = _READ, _WRITE, _FLUSH
 
 
 @dataclass(frozen=True, slots=True)
-class CutRules:
-    """What a power cut does to what was not flushed.
+class Request:
+    """What the guest asks of the disk. kind: READ, WRITE or FLUSH. data: of a write."""
 
-    keep: probability that a write (with `tear`, each sector of it) survives. seed: of the choice.
-    lie_s: None for an honest card; else it answers flushes without obeying, and what it was told is durable only this
-    long after.
-    """
-
-    keep: float = 0.0
-    tear: bool = False
-    seed: int = 0
-    lie_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CutReport:
-    """What happened in a power cut. at_monotonic_ns: from then on nothing was acknowledged any more."""
-
-    at_monotonic_ns: int
-    unflushed_writes: int
-    unflushed_bytes: int
-    lost_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Write:
+    kind: int
     offset: int
+    length: int
     data: bytes
-    at_monotonic_ns: int
+
+    def touches(self, offset: int) -> bool:
+        """Whether it is about the byte there."""
+        return self.offset <= offset < self.offset + self.length
 
 
-class WriteCache:
-    """The disk without its wires: what is durable (a file) and what was only acknowledged (memory).
-
-    Not thread-safe; one owner.
-    """
-
-    def __init__(self, image: Path, rules: CutRules) -> None:
-        """Raises OSError when the image cannot be opened."""
-        self._file = os.open(image, os.O_RDWR | os.O_CLOEXEC)
-        self.size_bytes = os.fstat(self._file).st_size
-        self._rules = rules
-        self._random = random.Random(rules.seed)
-        self._unflushed: list[_Write] = []
-        # What a reader sees: the blocks touched by unflushed writes, whole.
-        self._blocks: dict[int, bytearray] = {}
-
-    def read(self, offset: int, length: int) -> bytes:
-        """What was written last, durable or not."""
-        found = bytearray(self._durable(offset, length))
-        for number in range(offset // _BLOCK_BYTES, -(-(offset + length) // _BLOCK_BYTES)):
-            block = self._blocks.get(number)
-            if block is not None:
-                at = number * _BLOCK_BYTES
-                start, end = max(offset, at), min(offset + length, at + _BLOCK_BYTES)
-                found[start - offset : end - offset] = block[start - at : end - at]
-        return bytes(found)
-
-    def write(self, offset: int, data: bytes, now_ns: int, *, fua: bool = False) -> None:
-        """Take a write. fua: durable before it is acknowledged, and before those that came earlier."""
-        if fua and self._rules.lie_s is None:
-            self._store(offset, data)
-            self._unflushed = [rest for write in self._unflushed for rest in _outside(write, offset, len(data))]
-        else:
-            self._unflushed.append(_Write(offset, data, now_ns))
-        for number in range(offset // _BLOCK_BYTES, -(-(offset + len(data)) // _BLOCK_BYTES)):
-            at = number * _BLOCK_BYTES
-            block = self._blocks.get(number)
-            if block is None:
-                block = self._blocks[number] = bytearray(self._durable(at, _BLOCK_BYTES))
-            start, end = max(offset, at), min(offset + len(data), at + _BLOCK_BYTES)
-            block[start - at : end - at] = data[start - offset : end - offset]
-        self.settle(now_ns)
-
-    def flush(self) -> None:
-        """Make durable all that was acknowledged; a card that lies only says so."""
-        if self._rules.lie_s is None:
-            self._commit(len(self._unflushed))
-
-    def settle(self, now_ns: int) -> None:
-        """A card that lies writes its cache back in its own time."""
-        if self._rules.lie_s is None:
-            return
-        old_ns = now_ns - round(self._rules.lie_s * 1e9)
-        count = next((n for n, write in enumerate(self._unflushed) if write.at_monotonic_ns > old_ns), None)
-        self._commit(len(self._unflushed) if count is None else count)
-
-    def cut(self, now_ns: int) -> CutReport:
-        """Power goes: what was not flushed is decided upon by the rules. Ends this object's use."""
-        lost_bytes = 0
-        unflushed, self._unflushed, self._blocks = self._unflushed, [], {}
-        for write in unflushed:
-            step = SECTOR_BYTES if self._rules.tear else len(write.data)
-            for start in range(0, len(write.data), step):
-                part = write.data[start : start + step]
-                if self._random.random() < self._rules.keep:
-                    self._store(write.offset + start, part)
-                else:
-                    lost_bytes += len(part)
-        self.close()
-        return CutReport(now_ns, len(unflushed), sum(len(write.data) for write in unflushed), lost_bytes)
-
-    def close(self) -> None:
-        """Let go of the file. What is unflushed is gone."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-    def _commit(self, count: int) -> None:
-        if not count:
-            return
-        for write in self._unflushed[:count]:
-            self._store(write.offset, write.data)
-        del self._unflushed[:count]
-        if self._unflushed:
-            touched = {
-                number
-                for write in self._unflushed
-                for number in range(write.offset // _BLOCK_BYTES, -(-(write.offset + len(write.data)) // _BLOCK_BYTES))
-            }
-            self._blocks = {number: block for number, block in self._blocks.items() if number in touched}
-        else:
-            self._blocks.clear()
-
-    def _durable(self, offset: int, length: int) -> bytes:
-        return os.pread(self._file, length, offset).ljust(length, b"\0")
-
-    def _store(self, offset: int, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(self._file, view, offset)
-            view, offset = view[written:], offset + written
-
-
-def _outside(write: _Write, offset: int, length: int) -> Iterator[_Write]:
-    """The parts of a write that lie outside a range."""
-    end, write_end = offset + length, write.offset + len(write.data)
-    if write_end <= offset or end <= write.offset:
-        yield write
-        return
-    if write.offset < offset:
-        yield _Write(write.offset, write.data[: offset - write.offset], write.at_monotonic_ns)
-    if end < write_end:
-        yield _Write(end, write.data[end - write.offset :], write.at_monotonic_ns)
+Fails = Callable[[Request], bool]
+"""Whether the card answers with an I/O error."""
 
 
 class LossyDisk:
-    """Serves a WriteCache to QEMU on a Unix socket, in threads of its own."""
+    """Serves a WriteCache to QEMU on a Unix socket, in threads of its own. To be told things from any thread."""
 
-    def __init__(self, image: Path, socket_path: Path, rules: CutRules = CutRules()) -> None:
+    def __init__(self, image: Path, socket_path: Path, rules: CutRules | None = None) -> None:
         """Listen. Raises OSError when the image or the socket's path cannot be used."""
-        self._cache = WriteCache(image, rules)
+        self._cache = WriteCache(image, rules or CutRules())
         self._lock = threading.Lock()
+        self._working = threading.Event()
+        self._working.set()
+        self._fails: Fails | None = None
+        self._requests_to_cut: int | None = None
+        self._report: CutReport | None = None
+        self._cut_done = threading.Event()
         self._ended = False
         self.flushes = 0
+        self.failed = 0
         self._connections: list[socket.socket] = []
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(socket_path))
@@ -204,15 +76,51 @@ class LossyDisk:
         return f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={self.socket_path},cache=writeback"
 
     def cut(self) -> CutReport:
-        """The power goes now. To be called before QEMU is killed: nothing is acknowledged any more from here on."""
+        """The power goes now, unless it has: from here on nothing is acknowledged. Call it before QEMU is killed."""
         with self._lock:
-            self._ended = True
-            report = self._cache.cut(time.monotonic_ns())
+            report = self._cut_now()
+        self._working.set()
         self._hang_up()
         return report
 
+    def _cut_now(self) -> CutReport:
+        if self._report is None:
+            self._ended = True
+            self._report = self._cache.cut(time.monotonic_ns())
+            self._cut_done.set()
+        return self._report
+
+    def cut_at_request(self, count: int) -> None:
+        """Let the power go instead of carrying out the `count`th write or flush from now on, counted from 1."""
+        with self._lock:
+            self._requests_to_cut = count
+
+    def wait_cut(self, timeout_s: float) -> bool:
+        """Whether the power has gone by then."""
+        return self._cut_done.wait(timeout_s)
+
+    def stall(self) -> None:
+        """From now on no request is answered, as by a card that is busy with itself; until `go_on`."""
+        self._working.clear()
+
+    def go_on(self) -> None:
+        """Answer what has come meanwhile, and all that comes."""
+        self._working.set()
+
+    def rot(self, offset: int) -> None:
+        """Let the byte there turn into another one, as flash that forgets does."""
+        with self._lock:
+            (byte,) = self._cache.read(offset, 1)
+            self._cache.write(offset, bytes([byte ^ 0xFF]), time.monotonic_ns(), fua=True)
+
+    def fail(self, fails: Fails | None) -> None:
+        """From now on answer the requests for which `fails` says so with EIO. None: no more. How many: `failed`."""
+        with self._lock:
+            self._fails = fails
+
     def close(self) -> None:
         """An orderly end: all is made durable. After `cut` it does nothing."""
+        self._working.set()
         with self._lock:
             if not self._ended:
                 self._ended = True
@@ -263,7 +171,7 @@ class LossyDisk:
 
             if option in (_OPT_INFO, _OPT_GO):
                 reply(_REP_INFO, struct.pack(">HQH", _INFO_EXPORT, self._cache.size_bytes, flags))
-                reply(_REP_INFO, struct.pack(">HIII", _INFO_BLOCK_SIZE, SECTOR_BYTES, _BLOCK_BYTES, 32 << 20))
+                reply(_REP_INFO, struct.pack(">HIII", _INFO_BLOCK_SIZE, SECTOR_BYTES, BLOCK_BYTES, 32 << 20))
                 reply(_REP_ACK)
                 if option == _OPT_GO:
                     return True
@@ -285,10 +193,18 @@ class LossyDisk:
         if kind == _DISCONNECT:
             return False
         found, error = b"", 0
+        self._working.wait()
         with self._lock:
+            if self._requests_to_cut is not None and kind in (_WRITE, _FLUSH):
+                self._requests_to_cut -= 1
+                if self._requests_to_cut <= 0:
+                    self._cut_now()
             if self._ended:
                 return False
-            if kind in (_READ, _WRITE) and offset + length > self._cache.size_bytes:
+            if self._fails is not None and self._fails(Request(kind, offset, length, data)):
+                error = _EIO
+                self.failed += 1
+            elif kind in (_READ, _WRITE) and offset + length > self._cache.size_bytes:
                 error = _ENOSPC if kind == _WRITE else _EINVAL
             elif kind == _READ:
                 found = self._cache.read(offset, length)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,18 +29,37 @@ HARDWARE = (
 COMMAND_LINE = "console=ttyS0 loglevel=4 panic=-1 mitigations=off nokaslr systemd.show_status=0"
 
 
+@dataclass(frozen=True, slots=True)
+class Drives:
+    """What QEMU's -drive calls the device's disks.
+
+    root: /dev/vda, the device's root file system. card: /dev/vdb, the flash that evidence lies on. store: /dev/vdc, the
+    disk in the dock. memory: /dev/vdd, what the device has of other flash, to remember things that a card may forget.
+    """
+
+    root: str
+    card: str
+    store: str
+    memory: str
+
+
 class Machine:
     """A running guest. A context manager: whatever happens in it, no QEMU and no file of it stays behind.
 
     Parameters:
-        root: QEMU's -drive text for /dev/vda, the device's root file system.
-        card: the same for /dev/vdb, the flash that evidence lies on.
         state: a file from `save`, to go on from there; the root must be the one of that moment.
+        rtc: what the board's clock says at the start (QEMU's -rtc base=); by default the time.
         terminal: the guest's console is this process's terminal.
     """
 
     def __init__(
-        self, layers: Layers, *, root: str, card: str, state: Path | None = None, terminal: bool = False
+        self,
+        layers: Layers,
+        drives: Drives,
+        *,
+        state: Path | None = None,
+        rtc: str = "utc",
+        terminal: bool = False,
     ) -> None:
         """Returns when the guest answers. Raises RigError, with the console's last lines, when it does not."""
         self.folder = Path(tempfile.mkdtemp(prefix="rig-"))
@@ -49,26 +69,31 @@ class Machine:
         self._hand: Hand | None = None
         self._monitor: Monitor | None = None
         self._offset_ns: int | None = None
+        self._plugged = 0
         try:
-            self._start(layers, root, card, state, terminal)
+            self._start(layers, drives, state, rtc, terminal)
         except BaseException:
             self.kill()
             raise
 
-    def _start(self, layers: Layers, root: str, card: str, state: Path | None, terminal: bool) -> None:
+    def _start(self, layers: Layers, drives: Drives, state: Path | None, rtc: str, terminal: bool) -> None:
         console = "stdio,signal=off" if terminal else f"file,path={self.console}"
         command = [
             # QEMU must not outlive who started it, however that ends.
             "setpriv", "--pdeathsig", "KILL",
             "qemu-system-x86_64", *HARDWARE,
             "-kernel", str(layers.vmlinuz), "-initrd", str(layers.initrd), "-append", COMMAND_LINE,
+            "-rtc", f"base={rtc}",
             "-chardev", f"{console},id=console", "-serial", "chardev:console",
             # The microcontroller's line: whoever connects here is it.
             "-chardev", f"socket,id=bridge,path={self.bridge},server=on,wait=off", "-serial", "chardev:bridge",
-            "-drive", f"{root},if=none,id=root", "-device", "virtio-blk-pci,drive=root",
-            "-drive", f"{card},if=none,id=card", "-device", "virtio-blk-pci,drive=card",
-            # An empty slot for an SD card.
-            "-device", "sdhci-pci", "-drive", "if=none,id=slot", "-device", "sd-card,drive=slot,id=slot-card",
+            *(argument for name in ("root", "card", "store", "memory") for argument in (
+                "-drive", f"{getattr(drives, name)},if=none,id={name}",
+                # Errors go to the guest, as a card's do; by default a full disk stops the machine.
+                "-device", f"virtio-blk-pci,drive={name},werror=report,rerror=report",
+            )),
+            # For a card in a reader.
+            "-device", "qemu-xhci,id=usb",
             "-device", "virtio-serial-pci",
             "-chardev", f"socket,id=hand,path={self.folder}/hand,server=on,wait=off",
             "-device", "virtserialport,chardev=hand,name=org.bodycam.rig",
@@ -110,7 +135,6 @@ class Machine:
         # And with the state of the kernel's random numbers, which it would go on with: of 14 starts three pairs had the
         # same boot id, and the journal of a card that was in both told of a boot clock that goes back.
         self.hand.ask("seed", data=secrets.token_hex(32))
-        self.run(f"date -s @{time.time():.3f} >/dev/null")
 
     @property
     def bridge(self) -> Path:
@@ -140,6 +164,10 @@ class Machine:
         if reply["rc"] != 0:
             raise GuestError(f"In the guest `{shell}` ended with {reply['rc']}:\n{reply['out']}")
         return str(reply["out"])
+
+    def set_clock(self) -> None:
+        """Set the guest's time of day: a saved state has that of then."""
+        self.run(f"date -s @{time.time():.3f} >/dev/null")
 
     def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
         """Write a small file in the guest."""
@@ -177,6 +205,33 @@ class Machine:
                 best_ns = after_ns - before_ns
                 self._offset_ns = told_ns - (before_ns + after_ns) // 2
         return best_ns // 2
+
+    def suspend(self, seconds: float, timeout_s: float = 60) -> None:
+        """Suspend to RAM (ACPI S3), and wake it up so much later. Raises RigError when it does not go to sleep."""
+        self.run("(sleep 0.5; echo mem >/sys/power/state) >/dev/null 2>&1 &")
+        deadline_s = time.monotonic() + timeout_s
+        while self._ask_monitor("query-status")["status"] != "suspended":
+            if time.monotonic() > deadline_s:
+                raise RigError(f"The guest does not suspend.\n{self.last_words()}")
+            time.sleep(0.1)
+        time.sleep(seconds)
+        self._ask_monitor("system_wakeup")
+
+    def plug_in(self, image: Path) -> None:
+        """Plug in a card reader with this card in it; the guest's kernel needs xhci-pci, usb-storage and sd_mod."""
+        self._plugged += 1
+        file = {"driver": "file", "filename": str(image)}
+        name = f"reader{self._plugged}"
+        self._ask_monitor("blockdev-add", **{"node-name": name, "driver": "raw", "file": file})
+        self._ask_monitor("device_add", driver="usb-storage", bus="usb.0", drive=name, id=name)
+
+    def pull_out(self) -> None:
+        """Pull it out, whatever is being written."""
+        self._ask_monitor("device_del", id=f"reader{self._plugged}")
+
+    def _ask_monitor(self, command: str, **arguments: Any) -> Any:
+        assert self._monitor is not None
+        return self._monitor.execute(command, **arguments)
 
     def save(self, path: Path, timeout_s: float = 120) -> None:
         """Write memory and devices to a file and end. The root as it is now belongs to it. Raises RigError."""

@@ -1,262 +1,219 @@
-"""One power cut: record, cut, boot again, and judge what is there against what was promised.
-
-What was promised is what the daemon said of itself before the cut: the number of durable fragments in its status, the
-same number that "recording" is shown for. What is there is read back on this machine by the verifier and by FFmpeg.
-"""
+"""One power cut: record, cut, boot again on the same card, and have it judged."""
 
 from __future__ import annotations
 
-import random
 import tempfile
 import time
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from agent.clock import NS_PER_MS, NS_PER_S
-from agent.media.units import VIDEO_TIMESCALE_90K
-from agent.trust.certificates import load_chain
-from agent.vault.filesystem import PosixFilesystem
-from agent.vault.layout import VaultLayout
-from agent.vault.record import Record
-from agent.verify.report import Verdict
-from agent.verify.verify import verify_path
-from tests.rig.camera import Camera
-from tests.rig.lossy_disk import CutReport, CutRules, LossyDisk
+from tests.rig.camera import STORE, Camera
+from tests.rig.cut_outcome import PRE_EVENT_MS, Outcome, Running, judge, judge_store
+from tests.rig.cut_plan import Moment, Phase, Plan
+from tests.rig.lossy_disk import LossyDisk
 from tests.rig.qemu import GuestError, RigError
-from tests.rig.warm import Warm, file_drive
-from tests.support.playback import journal_records, of_type, play, recording_bytes
+from tests.rig.warm import Hot, Warm
+from tests.rig.write_cache import CutReport, CutRules
 
-PRE_EVENT_MS = 5000
-"""As in guest/bodycam.toml."""
-BUFFER_S = PRE_EVENT_MS / 1000 + 0.5
-"""Full at the press."""
 CAUGHT_UP_FRAGMENTS = PRE_EVENT_MS // 1000 + 2
 """So many are durable when the pre-event buffer and the first GOP after the press are."""
-
-
-class Phase(StrEnum):
-    """In what the power goes."""
-
-    SNAPSHOT = "snapshot"
-    """Right after the press, while the pre-event buffer is being written."""
-    STEADY = "steady"
-    """In a recording that has caught up."""
-    STOP = "stop"
-    """Around the stop: last fragments, seal, end of the recording."""
-    RECOVERY = "recovery"
-    """In a steady recording, and again while the next start recovers it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to happen. delay_s: to the cut, from the second press (SNAPSHOT), from the beginning of the hold (STOP),
-    or from when the recording has caught up.
-
-    again_s: RECOVERY only: from the daemon's next start to the second cut.
-    """
-
-    seed: int
-    phase: Phase
-    delay_s: float
-    rules: CutRules
-    again_s: float = 0.0
-
-
-def plan(seed: int, *, lie: bool = False, phase: Phase | None = None) -> Plan:
-    """A case by its number: the same for all time."""
-    chance = random.Random(seed)
-    phase = phase or chance.choices(list(Phase), weights=(3, 4, 2, 1))[0]
-    delay_s = {
-        Phase.SNAPSHOT: chance.uniform(0.0, 1.5),
-        Phase.STEADY: chance.uniform(0.0, 4.0),
-        Phase.STOP: chance.uniform(1.3, 3.5),
-        Phase.RECOVERY: chance.uniform(0.0, 1.0),
-    }[phase]
-    keep, tear = chance.choice(((0.0, False), (0.5, False), (0.5, True), (0.9, True)))
-    rules = CutRules(keep, tear, seed, lie_s=chance.uniform(1.0, 4.0) if lie else None)
-    return Plan(seed, phase, delay_s, rules, chance.uniform(0.5, 6.0))
+HOLD_RECOGNISED_S = 1.3
+"""A little less than a hold takes: the cut comes around the stop."""
+LONGEST_WAIT_S = 120.0
+STOPPED_S = 8.0
+"""After a stop the card is idle: a request that has not come by then does not come."""
+DISKS = ("card", "store", "memory")
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What a cut cost. Of the recording that ran when the power went; times in ms.
-
-    promised, found: durable fragments, by the last status before the cut and by the journal after it.
-    after_checkpoint_ms: from the end of what was checkpointed to the cut. lost_ms: the same from the end of what can be
-    played, which may be more than was checkpointed. after_press_ms: the part of that after the second press.
-    None: nothing of the recording is there, or it was over.
-    findings: codes of the verifier's findings, and what the file system said; for people.
-    """
+class _Case:
+    """A case on its way. disks: images. promised: durable fragments by recording, as the daemon said."""
 
     plan: Plan
-    report: CutReport
-    promised: int = 0
-    found: int = 0
-    after_checkpoint_ms: float | None = None
-    lost_ms: float | None = None
-    after_press_ms: float | None = None
-    unverifiable: list[str] = field(default_factory=list)
-    not_opening: list[str] = field(default_factory=list)
-    findings: list[str] = field(default_factory=list)
-    clock_error_ms: float = 0.0
-    seconds: float = 0.0
+    folder: Path
+    promised: dict[str, int] = field(default_factory=dict)
+
+    def image(self, name: str) -> Path:
+        return self.folder / f"{name}.ext4"
+
+    def heard(self, camera: Camera, until_ns: int) -> None:
+        """Keep what was promised by a moment of the guest's clock."""
+        for seen in camera.status_changes():
+            if seen.boottime_ns <= until_ns and seen.value["recording"] is not None:
+                self.promised[seen.value["recording"]] = int(seen.value["durable_fragments"] or 0)
+
+
+class _Powered:
+    """The device's disks for one start, which lose their power together. A context manager."""
+
+    def __init__(self, case: _Case) -> None:
+        self._sockets = tempfile.TemporaryDirectory(prefix="rig-")  # a socket's path may have 107 bytes only
+        self._rules, self._phase = case.plan.rules, case.plan.phase
+        # What is not the card is honest, and it is told nothing that the card has not confirmed before.
+        self.disks = {
+            name: LossyDisk(case.image(name), Path(self._sockets.name) / name, self._rules_of(name)) for name in DISKS
+        }
+
+    def _rules_of(self, name: str) -> CutRules:
+        return self._rules if name == "card" else replace(self._rules, lie_s=None)
 
     @property
-    def promises_broken(self) -> int:
-        """Fragments that were called durable and are gone."""
-        return max(0, self.promised - self.found)
+    def drives(self) -> dict[str, str]:
+        return {name: disk.drive for name, disk in self.disks.items()}
 
-    @property
-    def sound(self) -> bool:
-        """Whether all that was promised held."""
-        return not (self.promises_broken or self.unverifiable or self.not_opening)
+    def cut(self) -> CutReport:
+        """All of them, the card first: nothing is confirmed any more that another could know of."""
+        report = self.disks["card"].cut()
+        for name in ("store", "memory"):
+            self.disks[name].cut()
+        return report
+
+    def cut_at(self, moment: Moment, camera: Camera, from_ns: int, disk: str = "card") -> CutReport:
+        """Cut at that moment after one of the guest's clock; when no more requests come, without. Raises RigError."""
+        if moment.request is None:
+            wait_ns = from_ns + round(moment.delay_s * NS_PER_S) - camera.machine.boottime_ns(time.monotonic_ns())
+            camera.let_pass(wait_ns / NS_PER_S)
+            return self.cut()
+        self.disks[disk].cut_at_request(moment.request)
+        end_s = time.monotonic() + (STOPPED_S if self._phase is Phase.STOP else LONGEST_WAIT_S)
+        while not self.disks[disk].wait_cut(0.5) and time.monotonic() < end_s:
+            if self._phase is Phase.OFFLOAD and not camera.offloads():
+                break
+        return self.cut()
+
+    def __enter__(self) -> _Powered:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for disk in self.disks.values():
+            disk.close()
+        self._sockets.cleanup()
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """The recording as the bench saw it before the cut."""
-
-    recording_id: str | None
-    promised: int
-    press_ns: int
-    cut_ns: int
-
-
-def run(rig: Warm, what: Plan, folder: Path) -> Outcome:
-    """Carry out one case in `folder`, which is made and keeps card and vault. Raises RigError if the rig fails."""
+def run(rig: Warm, ready: Hot, what: Plan, folder: Path) -> Outcome:
+    """Carry out one case in `folder`, which is made and keeps disks and vault. Raises RigError if the rig fails."""
     started_s = time.monotonic()
     folder.mkdir(parents=True)
-    card = rig.copy_card(folder / "card.ext4")
-    # A socket's path may have 107 bytes only.
-    with tempfile.TemporaryDirectory(prefix="rig-") as sockets:
-        disk = LossyDisk(card, Path(sockets) / "card", what.rules)
-        with rig.start(disk.drive) as camera:
-            running, report, error_ns = _record_and_cut(camera, disk, what)
-        outcome = Outcome(what, report, promised=running.promised, clock_error_ms=error_ns / NS_PER_MS)
-        if what.phase is Phase.RECOVERY:
-            disk = LossyDisk(card, Path(sockets) / "again", what.rules)
-            with rig.start(disk.drive) as camera:
-                _recover(camera, outcome, wait=False)
-                camera.let_pass(what.again_s)
-                disk.cut()
-    vault = folder / "vault"
-    with rig.start(file_drive(card)) as camera:
-        if _recover(camera, outcome, wait=True):
+    case = _Case(what, folder)
+    for name in DISKS:
+        ready.copy_disk(name, case.image(name))
+    with _Powered(case) as power, ready.start(**power.drives) as camera:
+        running, report, error_ns = _record_and_cut(case, camera, power)
+    outcome = Outcome(what, report, clock_error_ms=error_ns / NS_PER_MS)
+    for moment in what.again:
+        with _Powered(case) as power, rig.start(**power.drives) as camera:
+            _cut_in_recovery(case, camera, power, moment, outcome)
+    vault, store = folder / "vault", folder / "dock"
+    with _Powered(case) as power, rig.start(**power.drives) as camera:
+        if _insert(camera, outcome.findings) and _recovered(camera, outcome):
+            if what.phase is Phase.OFFLOAD:
+                _offload_again(camera, outcome)
+                camera.machine.get_folder(STORE, store)
             camera.stop()
             camera.copy_vault(vault)
     if vault.is_dir():
-        judge(vault, running, outcome)
-    elif not what.rules.lie_s:
+        judge(vault, running, case.promised, outcome)
+        if store.is_dir():
+            judge_store(store, vault, outcome)
+    elif what.rules.lie_s is None:
         outcome.unverifiable.append("there is no vault")
+    else:
+        outcome.promised = outcome.promises_broken = sum(case.promised.values())
     outcome.seconds = time.monotonic() - started_s
     return outcome
 
 
-def _record_and_cut(camera: Camera, disk: LossyDisk, what: Plan) -> tuple[_Running, CutReport, int]:
-    camera.insert_card()
-    camera.start()
+def _record_and_cut(case: _Case, camera: Camera, power: _Powered) -> tuple[Running, CutReport, int]:
+    machine, what = camera.machine, case.plan
     camera.wait_shows("ready")
-    camera.let_pass(BUFFER_S)
-    machine = camera.machine
     error_ns = machine.compare_clocks()
     edges = camera.double_press()
-    begin_ns = press_ns = edges[2]
+    from_ns = press_ns = edges[2]
     if what.phase is not Phase.SNAPSHOT:
         # How long that takes is the machine's business, so it is waited for and not assumed.
         caught_up = camera.wait_status(
             lambda status: (status["durable_fragments"] or 0) >= CAUGHT_UP_FRAGMENTS, "it had caught up"
         )
-        begin_ns = caught_up["boottime_ns"]
+        from_ns = caught_up["boottime_ns"]
+    disk = "card"
     if what.phase is Phase.STOP:
         # Never released: the power goes first.
-        begin_ns = camera.hold_begin()
-    wait_ns = begin_ns + round(what.delay_s * NS_PER_S) - machine.boottime_ns(time.monotonic_ns())
-    camera.let_pass(wait_ns / NS_PER_S)
-    report = disk.cut()
+        from_ns = camera.hold_begin() + round(HOLD_RECOGNISED_S * NS_PER_S)
+        camera.let_pass((from_ns - machine.boottime_ns(time.monotonic_ns())) / NS_PER_S)
+    elif what.phase is Phase.OFFLOAD:
+        before = len(camera.status_changes())
+        camera.hold()
+        camera.wait_shows("ready", since=before)
+        from_ns = machine.boottime_ns(time.monotonic_ns())
+        camera.start_offload()
+        disk = "store" if what.store_first else "card"
+    report = power.cut_at(what.cut, camera, from_ns, disk)
     cut_ns = machine.boottime_ns(report.at_monotonic_ns)
-    told = [event for event in machine.events if event["event"] == "status" and event["boottime_ns"] <= cut_ns]
-    recording_id, promised = None, 0
-    for status in told:
-        if status["recording"] is not None:
-            recording_id, promised = status["recording"], status["durable_fragments"]
-    return _Running(recording_id, promised, press_ns, cut_ns), report, error_ns
+    case.heard(camera, cut_ns)
+    return Running(next(iter(case.promised), None), press_ns, cut_ns), report, error_ns
 
 
-def _recover(camera: Camera, outcome: Outcome, *, wait: bool) -> bool:
-    """Start on the card as the cut left it, as a boot does. False when that cannot be, which is noted."""
-    checked = camera.machine.hand.ask("run", shell="e2fsck -p /dev/vdb", timeout_s=120)
-    if checked["rc"] > 1:
-        # Preening gives up only where the file system breaks its own promises.
-        outcome.findings.append(f"e2fsck -p: {checked['rc']}")
-        camera.machine.hand.ask("run", shell="e2fsck -fy /dev/vdb", timeout_s=300)
+def _cut_in_recovery(case: _Case, camera: Camera, power: _Powered, moment: Moment, outcome: Outcome) -> None:
+    camera.machine.compare_clocks()
+    card = power.disks["card"]
+    if moment.request is not None:
+        # From the first write on: that the file system's journal is replayed is part of it.
+        card.cut_at_request(moment.request)
+    noted: list[str] = []
+    try:
+        _insert(camera, noted)
+    except RigError:
+        if not card.wait_cut(0):
+            raise
+    if moment.request is not None:
+        card.wait_cut(LONGEST_WAIT_S)
+    elif not noted:
+        camera.let_pass(moment.delay_s)
+    if not card.wait_cut(0):
+        # Else what was noted is what it looks like when the card goes away meanwhile.
+        outcome.findings += noted
+    report = power.cut()
+    case.heard(camera, camera.machine.boottime_ns(report.at_monotonic_ns))
+
+
+def _insert(camera: Camera, noted: list[str]) -> bool:
+    """Start on the disks as the cut left them, as a boot does. False when that cannot be, which is noted."""
+    for device in ("vdb", "vdc", "vdd"):
+        checked = camera.machine.hand.ask("run", shell=f"e2fsck -p /dev/{device}", timeout_s=120)
+        if checked["rc"] > 1:
+            # Preening gives up only where the file system breaks its own promises.
+            noted.append(f"e2fsck -p {device}: {checked['rc']}")
+            camera.machine.hand.ask("run", shell=f"e2fsck -fy /dev/{device}", timeout_s=300)
     try:
         camera.insert_card()
+        camera.mount_memory()
     except GuestError as error:
-        outcome.findings.append(f"mount: {error}")
+        noted.append(f"mount: {error}")
         return False
     camera.start()
-    if wait:
-        try:
-            # It goes on by itself with a linked recording.
-            camera.wait_status(lambda status: status["shows"] in ("ready", "recording"), "it had recovered", 120)
-        except RigError:
-            outcome.findings.append(f"daemon: {camera.log(3)}")
-            return False
     return True
 
 
-def judge(vault: Path, running: _Running, outcome: Outcome) -> None:
-    """Fill in what the vault says, by files alone."""
-    layout = VaultLayout(vault)
-    filesystem = PosixFilesystem()
+def _recovered(camera: Camera, outcome: Outcome) -> bool:
+    """Wait until it works again; it goes on by itself with a linked recording. False, noted, when it does not."""
     try:
-        roots = load_chain(layout.root_certificate)
-    except (OSError, ValueError) as error:
-        outcome.unverifiable.append(f"no root: {error}")
-        return
-    report = verify_path(vault, roots=roots)
-    outcome.findings += [finding.code.value for finding in report.findings]
-    if not report.ok:
-        outcome.unverifiable.append("vault")
-    for recording in report.recordings:
-        if recording.verdict is not Verdict.VERIFIED:
-            outcome.unverifiable.append(recording.recording_id)
-        try:
-            played = play(recording_bytes(filesystem, layout.recording(recording.recording_id)))
-        except (OSError, ValueError) as error:  # PyAV's errors are both
-            if recording.frames:
-                outcome.not_opening.append(f"{recording.recording_id}: {error}")
-            continue
-        if len(played.frames) != recording.frames:
-            outcome.not_opening.append(f"{recording.recording_id}: {len(played.frames)} of {recording.frames} frames")
-    if running.recording_id is not None:
-        _measure(journal_records(filesystem, layout), running, outcome)
-    if outcome.lost_ms is None and outcome.plan.phase is not Phase.STOP:
-        # Nothing of it is on flash: what went before the press is lost as well.
-        outcome.after_press_ms = (running.cut_ns - running.press_ns) / NS_PER_MS
-        outcome.lost_ms = outcome.after_press_ms + PRE_EVENT_MS
+        camera.wait_status(lambda status: status["shows"] in ("ready", "recording"), "it had recovered", LONGEST_WAIT_S)
+    except RigError:
+        outcome.findings.append(f"daemon: {camera.log(3)}")
+        return False
+    return True
 
 
-def _measure(records: list[Record], running: _Running, outcome: Outcome) -> None:
-    assert running.recording_id is not None
-    opened = of_type(records, "recording-open", running.recording_id)
-    checkpoints = of_type(records, "checkpoint", running.recording_id)
-    segments = of_type(records, "segment", running.recording_id)
-    outcome.found = max((int(checkpoint["fragment"]) for checkpoint in checkpoints), default=0)
-    stopped = any(not closed["recovered"] for closed in of_type(records, "recording-close", running.recording_id))
-    if not opened or stopped:
-        return
-    origin_ns = opened[0]["media_origin_boottime_ns"]
-
-    def ended_ns(entries: list[dict[str, Any]]) -> int:
-        end_90k = max((entry.get("end_media_90k") or 0 for entry in entries), default=0)
-        return int(origin_ns + end_90k * NS_PER_S // VIDEO_TIMESCALE_90K)
-
-    # What was filmed after the stop was recognised was never to be kept.
-    stop_ns = min((stop["stop_boottime_ns"] for stop in of_type(records, "stop", running.recording_id)), default=None)
-    until_ns = running.cut_ns if stop_ns is None else min(running.cut_ns, stop_ns)
-    outcome.after_checkpoint_ms = max(0, until_ns - ended_ns(checkpoints)) / NS_PER_MS
-    outcome.lost_ms = max(0, until_ns - ended_ns(segments)) / NS_PER_MS
-    outcome.after_press_ms = min(outcome.lost_ms, (until_ns - running.press_ns) / NS_PER_MS)
+def _offload_again(camera: Camera, outcome: Outcome) -> None:
+    """Let what the cut interrupted be finished: recordings, packages, receipts."""
+    status = camera.status_changes()[-1].value
+    if status["shows"] != "ready":
+        before = len(camera.status_changes())
+        camera.hold()
+        camera.wait_shows("ready", since=before)
+    camera.mount_store()
+    try:
+        camera.offload()
+    except GuestError as error:
+        outcome.unverifiable.append(f"offload: {error}")

@@ -131,7 +131,7 @@ def test_a_broken_picture_is_left_out(shift: Shift) -> None:
 def test_a_covered_lens_is_told_and_recording_goes_on(shift: Shift) -> None:
     last = shift.of_type("recording-open")[-1]["recording_id"]
     (fault,) = [record for record in shift.records if record.type == "fault" and record.fields["component"] == "lens"]
-    assert shift.did["covered"] < fault.fields["boottime_ns"] < shift.did["uncovered"]
+    assert shift.did["covered"] < fault.fields["boottime_ns"] < shift.saw["uncovered"]
     assert fault.fields["kind"] == "covered"
     (over,) = [
         record for record in shift.records

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ PRE_EVENT_S = 5
 STALL_MS = 3000
 """As in guest/bodycam.toml: an emulated machine may stand still for longer than the 1500 that a device has."""
 TIMEOUT_S = 120.0
-PRESSES = 5
 CONFIGURATION = "/etc/bodycam/bodycam.toml"
 
 
@@ -99,9 +97,7 @@ class Storyteller:
         self._camera = camera
         self._shift = shift
 
-    def wait(
-        self, event: str, is_so: Callable[[dict[str, Any]], bool], since_ns: int, timeout_s: float = TIMEOUT_S
-    ) -> dict[str, Any]:
+    def wait(self, event: str, is_so: Callable[[dict[str, Any]], bool], since_ns: int) -> dict[str, Any]:
         """The first status after `since_ns` of which `is_so` holds, and note when it was told."""
 
         def look() -> Seen | None:
@@ -110,7 +106,7 @@ class Storyteller:
 
         hand = self._camera.machine.hand
         try:
-            seen = hand.wait(look, f"{event} was told", timeout_s)
+            seen = hand.wait(look, f"{event} was told", TIMEOUT_S)
         except RigError as error:
             error.add_note(self._camera.log(80))
             raise
@@ -129,12 +125,8 @@ class Storyteller:
         self._shift.lit[event] = self._camera.machine.hand.wait(look, f"{event} was seen", TIMEOUT_S)
 
     def press(self) -> str:
-        """Press the button twice, again if need be: on a busy machine a press may come too late to be the second."""
-        for _ in range(PRESSES):
-            at_ns = self._shift.did["press"] = self._camera.double_press()[2]
-            with suppress(RigError):
-                self.wait("press", lambda now: now["recording"] is not None, at_ns, timeout_s=10)
-                break
+        """Press the button twice, and wait until a recording runs and is durable; its id."""
+        at_ns = self._shift.did["press"] = self._camera.double_press()[2]
         return self.records_again("press", None, at_ns)
 
     def records_again(self, event: str, other_than: str | None, since_ns: int) -> str:

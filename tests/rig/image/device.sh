@@ -26,18 +26,22 @@ rm -rf "$tree"/usr/src/*
 echo "rig: the rig's own additions"
 mkdir -p "$tree/etc/systemd/system/multi-user.target.wants" "$tree/etc/systemd/system/bodycam.service.d"
 cp "$guest/board.conf" "$tree/etc/systemd/system/bodycam.service.d/board.conf"
-mkdir "$tree/var/lib/bodycam/card"
+mkdir "$tree/var/lib/bodycam/card" "$tree/var/lib/bodycam/memory"
 cp "$guest/bodycam.toml" "$tree/etc/bodycam/bodycam.toml"
-install -m 755 "$guest/rig-agent" "$tree/usr/local/sbin/rig-agent"
-cp "$guest/rig-agent.service" "$tree/etc/systemd/system/"
-ln -s ../rig-agent.service "$tree/etc/systemd/system/multi-user.target.wants/rig-agent.service"
+for program in rig-agent rig-board; do
+    install -m 755 "$guest/$program" "$tree/usr/local/sbin/$program"
+    cp "$guest/$program.service" "$tree/etc/systemd/system/"
+    ln -s "../$program.service" "$tree/etc/systemd/system/multi-user.target.wants/$program.service"
+done
 echo bodycam >"$tree/etc/hostname"
 # Empty and not absent: systemd then makes one at each first boot, as on a device that was just flashed.
 : >"$tree/etc/machine-id"
 cat >"$tree/etc/fstab" <<'FSTAB'
 /dev/vda / ext4 rw,noatime 0 1
 # The card. Not mounted by itself: a warm start must find it untouched, whatever has become of it since.
-/dev/vdb /var/lib/bodycam/card ext4 rw,noatime,noauto 0 0
+/dev/vdb /var/lib/bodycam/card ext4 rw,noatime,noauto,errors=remount-ro 0 0
+/dev/vdc /media/bodycam-store ext4 rw,noatime,noauto 0 0
+/dev/vdd /var/lib/bodycam/memory ext4 rw,noatime,noauto 0 0
 FSTAB
 # A shell on the serial console without a password, for `make rig-shell`.
 sed -i 's/^root:[^:]*:/root::/' "$tree/etc/shadow"

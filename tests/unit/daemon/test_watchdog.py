@@ -67,16 +67,26 @@ class Manager:
 
 @dataclass
 class AnsweringStorage:
-    """A storage thread that turns at once, unless it `hangs`."""
+    """A storage thread that turns at once, unless it `hangs`. records: (type, fields) of what it had to journal."""
 
     hangs: bool = False
     waiting: list[Callable[[Recorder], None]] = field(default_factory=list)
+    records: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     def do(self, command: Callable[[Recorder], None]) -> None:
-        if self.hangs:
-            self.waiting.append(command)
-        else:
-            command(None)  # type: ignore[arg-type]  # a ping looks at nothing
+        self.waiting.append(command)
+        if not self.hangs:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Do what waits."""
+        self.hangs = False
+        waiting, self.waiting = self.waiting, []
+        for command in waiting:
+            command(self)  # type: ignore[arg-type]  # `record` is all of a recorder that is used
+
+    def record(self, type_: str, **fields: str) -> None:
+        self.records.append((type_, fields))
 
 
 class Guard:
@@ -197,6 +207,32 @@ def test_a_start_that_waits_for_its_card_asks_for_more_time_and_says_why() -> No
     extensions = [line for line in told if line == MORE_TIME]
     assert len(extensions) >= 9  # every 2 s, each for 30 s
     assert "STATUS=fault. There is no vault. Is the card in?" in told
+
+
+def test_a_card_that_stalls_is_shown_meanwhile_and_journalled_once_when_it_answers_again(guard: Guard) -> None:
+    guard.storage = storage = AnsweringStorage(hangs=True)
+    guard.board.says(Part.STORAGE, "fdatasync of 000001.m4s", STALL_NS)
+    guard.turn(1.9)
+    assert guard.faults["card"] is None
+    guard.turn(8.1)
+    assert "fdatasync of 000001.m4s" in str(guard.faults["card"])
+    assert not storage.records
+    storage.go_on()
+    guard.turn(5.0)
+    assert guard.faults["card"] is None
+    (_, stalled), (_, cleared) = storage.records
+    assert [type_ for type_, _ in storage.records] == ["fault", "fault-cleared"]
+    assert stalled["component"] == cleared["component"] == "card"
+    assert "for 10.1 s (fdatasync of 000001.m4s)" in stalled["message"]
+
+
+def test_a_card_that_answers_within_two_seconds_is_not_journalled(guard: Guard) -> None:
+    guard.storage = storage = AnsweringStorage(hangs=True)
+    guard.board.says(Part.STORAGE, "fdatasync of 000001.m4s", STALL_NS)
+    guard.turn(1.9)
+    storage.go_on()
+    guard.turn(5.0)
+    assert not storage.records
 
 
 def test_a_start_that_hangs_asks_for_no_more_time() -> None:

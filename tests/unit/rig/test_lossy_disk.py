@@ -7,13 +7,15 @@ import shutil
 import socket
 import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.rig.lossy_disk import SECTOR_BYTES, CutRules, LossyDisk, WriteCache
+from tests.rig.lossy_disk import LossyDisk
+from tests.rig.write_cache import SECTOR_BYTES, CutRules, WriteCache
 
 SIZE_BYTES = 64 * SECTOR_BYTES
 OLD, NEW = b"o", b"n"
@@ -221,3 +223,57 @@ def test_an_orderly_end_keeps_everything_even_on_a_card_that_lies(image: Path, t
         client.close()
         disk.close()
     assert image.read_bytes() == NEW * SIZE_BYTES
+
+
+def test_a_request_is_failed_for_as_long_as_it_is_told_to(image: Path, tmp_path: Path) -> None:
+    disk = LossyDisk(image, tmp_path / "nbd")
+    client = Client(tmp_path / "nbd")
+    try:
+        disk.fail(lambda request: request.kind == WRITE and NEW in request.data and request.touches(512))
+        assert client.ask(WRITE, 0, data=NEW * 512) == (0, b"")
+        assert client.ask(WRITE, 512, data=NEW * 512)[0] == 5
+        assert client.ask(READ, 512, 1) == (0, OLD), "a write that failed wrote nothing"
+        disk.fail(lambda request: request.kind == READ)
+        assert client.ask(READ, 0, 1) == (5, b"")
+        disk.fail(None)
+        assert client.ask(READ, 0, 1) == (0, NEW)
+        assert disk.failed == 2
+    finally:
+        client.close()
+        disk.close()
+
+
+def test_the_power_goes_at_a_request_that_is_not_carried_out(image: Path, tmp_path: Path) -> None:
+    disk = LossyDisk(image, tmp_path / "nbd")
+    client = Client(tmp_path / "nbd")
+    try:
+        disk.cut_at_request(3)
+        assert client.ask(WRITE, 0, data=b"a" * 512) == (0, b"")
+        assert client.ask(READ, 0, 1) == (0, b"a"), "a read is none of those that count"
+        assert client.ask(FLUSH) == (0, b"")
+        assert not disk.wait_cut(0)
+        with pytest.raises((EOFError, ConnectionError)):
+            client.ask(WRITE, 512, data=b"b" * 512)
+        assert disk.wait_cut(10)
+        # What comes later is the same cut.
+        assert disk.cut().unflushed_writes == 0
+    finally:
+        client.close()
+        disk.close()
+    assert image.read_bytes() == b"a" * 512 + OLD * (SIZE_BYTES - 512)
+
+
+def test_a_stalled_card_answers_when_it_goes_on(image: Path, tmp_path: Path) -> None:
+    disk = LossyDisk(image, tmp_path / "nbd")
+    client = Client(tmp_path / "nbd")
+    try:
+        disk.stall()
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(client.ask, WRITE, 0, data=NEW * 512)
+            # However long one waits: a card that answers at once would be seen by the order below, mostly.
+            assert not wait([asked], timeout=0.05).done
+            disk.go_on()
+            assert asked.result(10) == (0, b"")
+    finally:
+        client.close()
+        disk.close()

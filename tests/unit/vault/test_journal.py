@@ -19,6 +19,7 @@ from agent.clock import NS_PER_S, SimulatedClock
 from agent.errors import JournalError, StorageError
 from agent.vault.filesystem import AppendFile, PosixFilesystem
 from agent.vault.journal import Journal, chained_prefix
+from agent.vault.journal_end import JournalEnd
 from agent.vault.record import PENDING
 from tests.support.crashfs import CrashFile, CrashFilesystem, OpKind, PowerCut
 from tests.unit.vault.journals import FOLDER, FakeSigner, disk, names, open_journal, payloads, read_chain
@@ -232,6 +233,97 @@ def test_after_a_failed_sync_the_file_is_never_touched_again_and_the_next_says_w
         "the failed bytes are still there and chain; only the opening excludes them"
     )
     assert payloads(filesystem) == [1, 2, 3]
+
+
+class _FailingSync:
+    """An append file whose sync fails while its file system `fails`."""
+
+    def __init__(self, inner: AppendFile, filesystem: _FailingSyncs) -> None:
+        self._inner = inner
+        self._filesystem = filesystem
+        self.write, self.close = inner.write, inner.close
+
+    def datasync(self) -> None:
+        if self._filesystem.fails:
+            raise StorageError(errno.EIO, "Syncing failed: Input/output error", "card")
+        self._inner.datasync()
+
+
+class _FailingSyncs(PosixFilesystem):
+    """A real folder, on a card that fails as it is told."""
+
+    fails = False
+
+    def create(self, path: Path) -> AppendFile:
+        return _FailingSync(super().create(path), self)
+
+
+def journal_on(folder: Path, filesystem: PosixFilesystem, *, rotate_bytes: int = 1 << 20) -> Journal:
+    folder.mkdir(exist_ok=True)
+    return Journal(filesystem, folder, FakeSigner(), SimulatedClock(), device_id="CAM-1", rotate_bytes=rotate_bytes)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def numbers_in(folder: Path) -> list[int]:
+    """What test records say, over the chained parts of all files."""
+    records = [
+        record for data in JournalEnd(PosixFilesystem(), folder) for record in map(data.record, range(len(data)))
+    ]
+    return sorted(record.fields["n"] for record in records if record.type == "test")
+
+
+@pytest.mark.parametrize("files", [0, 1, 2, 3])
+def test_a_card_that_is_exchanged_after_a_failure_is_not_written(tmp_path: Path, files: int) -> None:
+    """Whatever lies on it: nothing, another journal that is shorter, as long, or longer."""
+    filesystem, slot, other = _FailingSyncs(), tmp_path / "slot", tmp_path / "other"
+    journal = committed(journal_on(slot, filesystem), 1)
+    theirs = journal_on(other, PosixFilesystem(), rotate_bytes=1)
+    for number in range(files):
+        committed(theirs, 100 + number)
+    journal.append("test", n=2)
+    filesystem.fails = True
+    with pytest.raises(StorageError):
+        journal.commit()
+    filesystem.fails = False
+    slot.rename(tmp_path / "own")
+    other.rename(slot)
+    before = contents(slot)
+    for _ in range(3):
+        with pytest.raises(StorageError, match="put the card back"):
+            journal.commit()
+    assert contents(slot) == before
+    # The own one is back: nothing was lost meanwhile.
+    slot.rename(other)
+    (tmp_path / "own").rename(slot)
+    committed(journal, 3)
+    assert numbers_in(slot) == [1, 2, 3]
+
+
+def test_a_rename_that_was_done_and_reported_as_failed_is_no_other_card(tmp_path: Path) -> None:
+    class Renames(_FailingSyncs):
+        rename_fails = False
+
+        def rename(self, source: Path, target: Path) -> None:
+            super().rename(source, target)
+            if self.rename_fails:
+                raise StorageError(errno.EIO, "Renaming failed: Input/output error", "card")
+
+    filesystem = Renames()
+    journal = journal_on(tmp_path / "journal", filesystem, rotate_bytes=1)
+    committed(journal, 1)
+    journal.append("test", n=2)
+    filesystem.fails = True
+    with pytest.raises(StorageError, match="Syncing failed"):
+        journal.commit()
+    filesystem.fails, filesystem.rename_fails = False, True
+    with pytest.raises(StorageError, match="Renaming failed"):
+        journal.commit()
+    filesystem.rename_fails = False
+    committed(journal, 3)
+    assert numbers_in(tmp_path / "journal") == [1, 2, 3]
 
 
 class _FailingClose:

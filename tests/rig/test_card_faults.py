@@ -1,0 +1,265 @@
+"""What goes wrong with a card while it is being recorded on: what can be kept is, the wearer is told, a record says so.
+
+The card is a disk behind a socket here, which stalls and fails as it is told; the file system, the kernel's error paths
+and the daemon are the real ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.recorder.recording import RESERVE_BYTES
+from agent.trust.certificates import load_chain
+from agent.vault.filesystem import PosixFilesystem
+from agent.vault.layout import VaultLayout
+from agent.vault.record import Record
+from agent.verify.report import Report, Verdict
+from agent.verify.verify import verify_path
+from tests.rig.camera import CARD, RED_PIN, VAULT, Camera
+from tests.rig.lossy_disk import READ, WRITE, LossyDisk
+from tests.rig.power_cut import CAUGHT_UP_FRAGMENTS
+from tests.rig.qemu import RigError
+from tests.rig.warm import BUFFER_S, Hot, Warm, forgetful_drive
+from tests.support.playback import journal_records, of_type, play, recording_bytes
+
+LONGEST_WAIT_S = 120
+BLOCK_BYTES = 4096
+"""Of the card's file system."""
+
+
+@contextmanager
+def recording(ready: Hot, folder: Path) -> Iterator[tuple[Camera, LossyDisk]]:
+    """A camera that records, and has caught up, on a card that does what it is told."""
+    disk = LossyDisk(ready.copy_card(folder / "card.ext4"), folder / "card")
+    try:
+        with ready.start(disk.drive) as camera:
+            camera.double_press()
+            wait_durable(camera, CAUGHT_UP_FRAGMENTS)
+            yield camera, disk
+    finally:
+        disk.close()
+
+
+def wait_durable(camera: Camera, fragments: int, since: int = 0) -> None:
+    camera.wait_status(
+        lambda status: status["shows"] == "recording" and (status["durable_fragments"] or 0) >= fragments,
+        f"{fragments} fragments were durable",
+        timeout_s=LONGEST_WAIT_S,
+        since=since,
+    )
+
+
+def durable(camera: Camera) -> int:
+    return int(camera.status_changes()[-1].value["durable_fragments"] or 0)
+
+
+def stop(camera: Camera) -> None:
+    """End the recording, and wait until it is sealed."""
+    before = len(camera.status_changes())
+    camera.hold()
+    camera.wait_shows("ready", since=before)
+
+
+def mount(camera: Camera, device: str) -> None:
+    """What a person does about a card that was away, as docs/operations.md has it."""
+    camera.machine.run(
+        f"for try in $(seq 50); do device=$(ls {device} 2>/dev/null) && break; sleep 0.2; done;"
+        f" fsck -p $device; [ $? -le 1 ] && mount -o noatime,errors=remount-ro $device {CARD}"
+    )
+
+
+def wait_level(camera: Camera, level: str) -> None:
+    """Until the daemon says that there is so much room. Raises RigError when the guest dies first."""
+    for _ in range(LONGEST_WAIT_S):
+        if camera.status()["storage_level"] == level:
+            return
+        camera.let_pass(1)
+    raise RigError(f"The room is not {level}.\n{camera.log()}")
+
+
+def blocks(camera: Camera, name: str) -> list[int]:
+    """First and last block of each extent of the newest file of that name, in the file's order, on the card."""
+    told = camera.machine.run(f"filefrag -e -b{BLOCK_BYTES} $(ls {VAULT}/recordings/*/{name} | tail -n 1)")
+    extents = re.findall(r"^ *\d+: +\d+\.\. +\d+: +(\d+)\.\. +(\d+):", told, re.MULTILINE)
+    return [int(block) for extent in extents for block in extent]
+
+
+def finish(camera: Camera, folder: Path) -> tuple[Report, list[Record]]:
+    """Stop and have a look at the vault."""
+    stop(camera)
+    return look(camera, folder, "button")
+
+
+def look(camera: Camera, folder: Path, stop_reason: str) -> tuple[Report, list[Record]]:
+    """What lies in the vault: one sound recording, every frame from the first to the last in it once."""
+    camera.stop()
+    camera.copy_vault(folder / "vault")
+    layout = VaultLayout(folder / "vault")
+    report = verify_path(layout.root, roots=load_chain(layout.root_certificate))
+    assert report.ok, report.findings
+    records = journal_records(PosixFilesystem(), layout)
+    assert not of_type(records, "gap")
+    (one,) = report.recordings
+    assert one.verdict is Verdict.VERIFIED
+    assert one.stop_reason == stop_reason
+    # What was written and not confirmed stands again in the next segment.
+    vouched = {segment["file"]: int(segment["bytes"]) for segment in of_type(records, "segment")}
+    film = recording_bytes(PosixFilesystem(), layout.recording(one.recording_id), until=vouched)
+    numbers = play(film).counters
+    assert numbers[0] is not None
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert len(numbers) == one.frames
+    return report, records
+
+
+def faults(records: list[Record], component: str, type_: str = "fault") -> list[dict[str, Any]]:
+    return [fields for fields in of_type(records, type_) if fields["component"] == component]
+
+
+@pytest.mark.parametrize("stall_s", [2.5, 10.0])
+def test_a_card_that_stalls_costs_no_frame(ready: Hot, tmp_path: Path, stall_s: float) -> None:
+    with recording(ready, tmp_path) as (camera, disk):
+        before, fragments = len(camera.status_changes()), durable(camera)
+        disk.stall()
+        camera.let_pass(stall_s)
+        if stall_s >= 10:
+            # It is told while it lasts, and not as "recording".
+            camera.wait_shows("recording-unsafe", since=before)
+            camera.wait_blinking(RED_PIN, 100, 100)
+        disk.go_on()
+        wait_durable(camera, fragments + int(stall_s) + 2)
+        _, records = finish(camera, tmp_path)
+    (fault,) = faults(records, "card")
+    assert "did not answer" in fault["message"]
+    assert len(faults(records, "card", "fault-cleared")) == 1
+    assert not faults(records, "storage"), "nothing had failed"
+
+
+def test_an_io_error_in_one_file_closes_it_and_loses_nothing(ready: Hot, tmp_path: Path) -> None:
+    with recording(ready, tmp_path) as (camera, disk):
+        fragments = durable(camera)
+        # The next write that holds the beginning of a fragment fails, once.
+        disk.fail(lambda request: request.kind == WRITE and disk.failed == 0 and b"moof" in request.data)
+        wait_durable(camera, fragments + 5)
+        assert disk.failed == 1
+        _, records = finish(camera, tmp_path)
+    assert faults(records, "storage")
+    assert faults(records, "storage", "fault-cleared")
+    assert [segment["state"] for segment in of_type(records, "segment")].count("torn") == 1
+
+
+def test_a_card_that_turns_read_only_is_an_alarm_and_keeps_what_was_durable(ready: Hot, tmp_path: Path) -> None:
+    with recording(ready, tmp_path) as (camera, _disk):
+        before, fragments = len(camera.status_changes()), durable(camera)
+        # As ext4 does when it meets damage (mounted with errors=remount-ro).
+        camera.machine.run("echo 1 >/sys/fs/ext4/vdb/trigger_fs_error")
+        camera.wait_shows("recording-unsafe", since=before)
+        camera.wait_blinking(RED_PIN, 100, 100)
+        assert "storage" in camera.status()["faults"]
+        # What a person does, as docs/operations.md has it.
+        camera.stop()
+        camera.machine.run(f"umount {CARD}")
+        mount(camera, "/dev/vdb")
+        before = len(camera.status_changes())
+        camera.start()
+        wait_durable(camera, 1, since=before)
+        stop(camera)
+        camera.stop()
+        camera.copy_vault(tmp_path / "vault")
+    layout = VaultLayout(tmp_path / "vault")
+    report = verify_path(layout.root, roots=load_chain(layout.root_certificate))
+    assert report.ok, report.findings
+    # What ran goes on linked, and of what had been durable nothing is gone.
+    recovered, linked = sorted(report.recordings, key=lambda one: one.recording_id)
+    assert (recovered.recovered, linked.stop_reason) == (True, "button")
+    records = journal_records(PosixFilesystem(), layout)
+    checkpoints = of_type(records, "checkpoint", recovered.recording_id)
+    assert max(checkpoint["fragment"] for checkpoint in checkpoints) >= fragments
+
+
+def test_a_card_that_is_pulled_out_is_an_alarm_and_goes_on_when_it_is_back(rig: Warm, tmp_path: Path) -> None:
+    """In a USB reader, which the kernel sees go and come."""
+    card = rig.copy_card(tmp_path / "card.ext4")
+    with rig.start(forgetful_drive(rig.card)) as camera:
+        machine = camera.machine
+        machine.run("modprobe -a sdhci-pci mmc_block")
+        machine.plug_in(card)
+        machine.run(
+            f"for try in $(seq 50); do [ -b /dev/mmcblk0 ] && break; sleep 0.2; done; mount /dev/mmcblk0 {CARD}"
+        )
+        camera.start()
+        camera.wait_shows("ready")
+        camera.let_pass(BUFFER_S)
+        camera.double_press()
+        wait_durable(camera, CAUGHT_UP_FRAGMENTS)
+        before, fragments = len(camera.status_changes()), durable(camera)
+        machine.pull_out()
+        camera.wait_shows("recording-unsafe", since=before)
+        camera.wait_blinking(RED_PIN, 100, 100)
+        assert "storage" in camera.status()["faults"]
+        before = len(camera.status_changes())
+        machine.plug_in(card)
+        machine.run(f"umount -l {CARD}")
+        mount(camera, "/dev/sd?")
+        camera.wait_shows("recording", since=before)
+        wait_durable(camera, fragments + 5)
+        _, records = finish(camera, tmp_path)
+    assert faults(records, "storage")
+    assert faults(records, "storage", "fault-cleared")
+
+
+def test_a_card_that_fills_up_ends_the_recording_in_order_and_takes_no_other(ready: Hot, tmp_path: Path) -> None:
+    with recording(ready, tmp_path) as (camera, _disk):
+        before = len(camera.status_changes())
+        # Room for some seconds more than what is kept back.
+        spare_bytes = RESERVE_BYTES + 1_600_000
+        camera.machine.run(f"fallocate -l $(($(stat -f -c '%a * %S' {CARD}) - {spare_bytes})) {CARD}/others")
+        wait_level(camera, "full")
+        camera.wait_shows("fault", since=before)
+        camera.double_press()
+        camera.let_pass(3)
+        assert camera.status()["recording"] is None
+        _, records = look(camera, tmp_path, "storage-full")
+    assert [storage["room"] for storage in of_type(records, "storage")][-1] == "full"
+    assert of_type(records, "trigger-dropped")[-1]["reason"] == "storage-full"
+
+
+def test_bits_that_rot_are_found_by_the_scrub_and_named(ready: Hot, tmp_path: Path) -> None:
+    with recording(ready, tmp_path) as (camera, disk):
+        stop(camera)
+        first = blocks(camera, "000001.m4s")[0]
+        disk.rot(first * BLOCK_BYTES + 700)
+        camera.machine.run("systemctl start bodycam-scrub.service", timeout_s=180)
+        assert "000001.m4s" in str(camera.status()["faults"]["bit-rot"])
+        camera.stop()
+        camera.copy_vault(tmp_path / "vault")
+    records = journal_records(PosixFilesystem(), VaultLayout(tmp_path / "vault"))
+    assert of_type(records, "scrub")[-1]["differing"] == 1
+    assert faults(records, "bit-rot")
+    # The copy was read through the kernel's page cache, which had the file as it was: the rot is on the card itself.
+    (difference,) = of_type(records, "scrub")[-1]["differences"]
+    assert difference["file"] == "000001.m4s"
+
+
+def test_a_file_that_cannot_be_read_any_more_is_named_by_the_scrub(ready: Hot, tmp_path: Path) -> None:
+    with recording(ready, tmp_path) as (camera, disk):
+        stop(camera)
+        first = blocks(camera, "000001.m4s")[0]
+        bad = first * BLOCK_BYTES
+        disk.fail(lambda request: request.kind == READ and request.touches(bad))
+        camera.machine.run("systemctl start bodycam-scrub.service", timeout_s=180)
+        assert "000001.m4s" in str(camera.status()["faults"]["bit-rot"])
+        disk.fail(None)
+        camera.stop()
+        camera.copy_vault(tmp_path / "vault")
+    (difference,) = of_type(journal_records(PosixFilesystem(), VaultLayout(tmp_path / "vault")), "scrub")[-1][
+        "differences"
+    ]
+    assert difference["file"] == "000001.m4s"
+    assert difference["error"]
