@@ -40,7 +40,11 @@ def configure(machine: Machine, **changes: str) -> None:
 
 @dataclass
 class Shift:
-    """What was done and seen. Times are the guest's boot time in ns; `did` and `saw` are by the name of the event."""
+    """What was done and seen. Times are the guest's boot time in ns.
+
+    did, saw, lit: by the name of the event: when it was done, when the status said so, when the light showed it.
+    sent: each picture's number and when it was sent whole. backlog_ns: the most sound that waited to be read.
+    """
 
     vault: Path
     did: dict[str, int] = field(default_factory=dict)

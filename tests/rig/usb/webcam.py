@@ -34,6 +34,8 @@ PORT = 0
 DEVICE_ID = 1 << 16 | 2
 HIGH_SPEED = 3  # USB_SPEED_HIGH, <linux/usb/ch9.h>
 
+BROKEN = bytes(100)
+"""No picture of any format, but small enough for all of them."""
 NS_PER_S = 1_000_000_000
 EPIPE, ECONNRESET = -32, -104
 CMD_SUBMIT, CMD_UNLINK, RET_SUBMIT, RET_UNLINK = 1, 2, 3, 4
@@ -48,7 +50,7 @@ class Webcam:
     """The camera itself, plugged in or not. Its clock runs on in any case."""
 
     def __init__(self, jpeg: Jpeg, yuyv: Yuyv, width: int, height: int, fps: float) -> None:
-        self._pictures = {"MJPG": jpeg, "YUYV": yuyv}
+        self._pictures: dict[str, Jpeg | Yuyv] = {"MJPG": jpeg, "YUYV": yuyv}
         self._shape = (width, height, fps)
         self._fps = fps
         self._began_ns = boottime_ns()
@@ -216,11 +218,10 @@ class Webcam:
 
     def _picture(self, slot: int) -> bytes:
         source = self._pictures[self._descriptors.formats[self._streamed[2] - 1]]
-        picture: bytes = source.dark() if self.dark else source.numbered(slot)  # type: ignore[attr-defined]
         if self.broken:
             self.broken -= 1
-            return b"\0" * 100
-        return picture
+            return BROKEN
+        return source.dark() if self.dark else source.numbered(slot)
 
 
 def received(line: socket.socket, length: int) -> bytes:
