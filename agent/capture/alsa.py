@@ -71,6 +71,7 @@ class AvAlsa:
             self._container.close()
             raise OSError(f"The device gives {stream.codec_context.name} and not 16-bit samples")
         self._format = AudioFormat(stream.codec_context.sample_rate, stream.codec_context.channels)
+        self._chunk_bytes = int(self._format.sample_rate_hz * _CHUNK_S) * self._format.channels * 2
         self._packets: Iterator[av.Packet[av.AudioStream]] = self._container.demux(stream)
 
     @property
@@ -78,10 +79,14 @@ class AvAlsa:
         return self._format
 
     def read(self) -> Pcm:
-        packet = next(self._packets, None)
-        if packet is None or not packet.size:
-            raise OSError("The device ended its stream")
-        interleaved = np.frombuffer(bytes(packet), "<i2").reshape(-1, self._format.channels)
+        data = bytearray()
+        # As bytes, and converted once: a card may have a thousand periods a second.
+        while len(data) < self._chunk_bytes:
+            packet = next(self._packets, None)
+            if packet is None or not packet.size:
+                raise OSError("The device ended its stream")
+            data += bytes(packet)
+        interleaved = np.frombuffer(data, "<i2").reshape(-1, self._format.channels)
         return interleaved.T.astype(np.float32) / np.float32(32768)
 
     def close(self) -> None:

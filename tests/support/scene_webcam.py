@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 
-from agent.capture.webcam import PROP_FOURCC, PROP_FPS, PROP_HEIGHT, PROP_POS_MSEC, PROP_WIDTH
+from agent.capture.webcam import PROP_CONVERT_RGB, PROP_FOURCC, PROP_FPS, PROP_HEIGHT, PROP_POS_MSEC, PROP_WIDTH
 from agent.clock import NS_PER_MS, SimulatedClock
 
 
@@ -16,6 +17,7 @@ class FakeV4l2:
     """A camera with a few formats and sizes. `on_read` may break it: it is called with the number of the frame before
     each read.
 
+    finds_another: the format that OpenCV takes on its own where the one that is asked for is not to be had.
     suspended_ns: how much the boot clock is ahead of the monotonic one.
     """
 
@@ -33,11 +35,14 @@ class FakeV4l2:
         self.suspended_ns = 0
         self.fourccs, self.sizes, self.fps, self.opens, self.on_read = fourccs, sizes, fps, opens, on_read
         self.fourcc, self.size = fourccs[-1], sizes[0]
+        self.finds_another: str | None = None
         self.asked: list[tuple[int, float]] = []
         self.width_asked = 0
+        self.converts = True
         self.msec = 0.0
         self.frames = 0
         self.broken = self.repeats = self.corrupt = self.released = False
+        self.corrupt_bytes = 300
         self.stamp: Callable[[], float] = lambda: (self.monotonic_ns() - 5 * NS_PER_MS) / NS_PER_MS
         self.colour = (30, 60, 200)
 
@@ -52,8 +57,14 @@ class FakeV4l2:
         if prop == PROP_FOURCC:
             name = int(value).to_bytes(4, "little").decode()
             if name not in self.fourccs:
-                return False
+                if self.finds_another is None:
+                    return False
+                self.fourcc = self.finds_another  # autosetup_capture_mode_v4l2
+                return True
             self.fourcc, self.size = name, self.sizes[0]  # v4l2_reset
+            self.converts = True
+        elif prop == PROP_CONVERT_RGB:
+            self.converts = bool(value)
         elif prop == PROP_WIDTH:
             self.width_asked = int(value)
         elif prop == PROP_HEIGHT:
@@ -79,11 +90,13 @@ class FakeV4l2:
         self.clock.advance_ns(40 * NS_PER_MS)
         if not self.repeats:
             self.msec = self.stamp()
-        if self.corrupt:
-            return True, None
         picture = np.empty((self.size[1], self.size[0], 3), np.uint8)
         picture[:] = self.colour
-        return True, picture
+        if self.converts:
+            # Also when it is corrupt: whoever has OpenCV decode cannot tell.
+            return True, picture
+        jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].reshape(1, -1)
+        return True, jpeg[:, : self.corrupt_bytes] if self.corrupt else jpeg
 
     def release(self) -> None:
         self.released = True

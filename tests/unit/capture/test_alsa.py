@@ -168,6 +168,8 @@ def test_the_real_library_opens_the_null_device(channels: int) -> None:
     samples = source.read()
     assert samples.shape[0] == channels
     assert samples.dtype == np.float32
+    # However short the card's periods are: each costs a turn of Python, which small boards have no time for.
+    assert samples.shape[1] >= 0.02 * 48_000
     source.close()
 
 

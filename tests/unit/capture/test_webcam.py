@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from agent.capture.webcam import PROP_FOURCC, PROP_FPS, PROP_HEIGHT, PROP_WIDTH, WebcamCamera
+from agent.capture.webcam import (
+    PROP_CONVERT_RGB,
+    PROP_FOURCC,
+    PROP_FPS,
+    PROP_HEIGHT,
+    PROP_WIDTH,
+    WebcamCamera,
+    first_usb_camera,
+)
 from agent.clock import NS_PER_MS, NS_PER_S, SimulatedClock, SystemClock
 from agent.errors import CameraError, CameraLostError
 from tests.support.scene_webcam import FakeV4l2
@@ -34,7 +42,7 @@ def test_asks_mjpeg_first_then_size_and_rate() -> None:
     camera = webcam(fake)
     given = camera.open()
     assert (given.width, given.height, given.fps, given.pixel_format) == (96, 64, 25.0, "yuv420p")
-    assert [prop for prop, _ in fake.asked] == [PROP_FOURCC, PROP_WIDTH, PROP_HEIGHT, PROP_FPS]
+    assert [prop for prop, _ in fake.asked] == [PROP_FOURCC, PROP_WIDTH, PROP_HEIGHT, PROP_FPS, PROP_CONVERT_RGB]
     assert camera.name == "webcam fake MJPG"
 
 
@@ -45,6 +53,15 @@ def test_falls_back_to_yuyv_and_logs_what_was_given(caplog: pytest.LogCaptureFix
     assert (given.width, given.height, given.fps) == (160, 90, 15.0)
     assert "gives YUYV 160x90 at 15/s" in caplog.text
     assert "does not have 1920x1080 at 25/s" in caplog.text
+
+
+def test_a_format_that_opencv_took_instead_is_none_that_was_asked_for() -> None:
+    """As with vivid, where it takes BGR3 and says that it was MJPG: more on the bus, and no more to see."""
+    fake = FakeV4l2(SimulatedClock(), fourccs=("YUYV", "BGR3"))
+    fake.finds_another = "BGR3"
+    camera = webcam(fake)
+    camera.open()
+    assert camera.name == "webcam fake YUYV"
 
 
 def test_the_configured_format_is_the_one_asked_for() -> None:
@@ -146,11 +163,14 @@ def test_unplugged_is_told_from_stalled(tmp_path: Path, monkeypatch: pytest.Monk
     assert tmp_path
 
 
-def test_a_picture_that_does_not_decode_is_left_out_and_many_are_a_fault() -> None:
+@pytest.mark.parametrize("left_bytes", [0, 2, 300, -1])
+def test_a_picture_that_does_not_decode_is_left_out_and_many_are_a_fault(left_bytes: int) -> None:
     def corrupt(fake: FakeV4l2, frame: int) -> None:
         fake.corrupt = frame in (2, 3) or frame >= 6
 
-    camera = webcam(FakeV4l2(SimulatedClock(), on_read=corrupt))
+    fake = FakeV4l2(SimulatedClock(), on_read=corrupt)
+    fake.corrupt_bytes = left_bytes
+    camera = webcam(fake)
     camera.open()
     times = [camera.read().captured_ns for _ in range(4)]
     assert [b - a for a, b in itertools.pairwise(times)] == pytest.approx([40e6, 120e6, 40e6], abs=1000)
@@ -186,6 +206,42 @@ def test_close_releases_once_and_reading_after_is_an_error() -> None:
     assert fake.released
     with pytest.raises(CameraLostError, match="not open"):
         camera.read()
+
+
+def node(sysfs: Path, name: str, bus: str, index: int) -> None:
+    """A V4L2 device as sysfs has it."""
+    (sysfs / "bus" / bus).mkdir(parents=True, exist_ok=True)
+    (sysfs / "class" / name / "device").mkdir(parents=True)
+    (sysfs / "class" / name / "index").write_text(f"{index}\n")
+    (sysfs / "class" / name / "device" / "subsystem").symlink_to(sysfs / "bus" / bus)
+
+
+def test_the_first_usb_camera_is_neither_codec_nor_metadata(tmp_path: Path) -> None:
+    assert first_usb_camera(tmp_path / "class") is None
+    node(tmp_path, "video0", "platform", 0)
+    node(tmp_path, "video1", "usb", 1)
+    assert first_usb_camera(tmp_path / "class") is None
+    node(tmp_path, "video10", "usb", 0)
+    node(tmp_path, "video2", "usb", 0)
+    (tmp_path / "class" / "video3").mkdir()  # going away
+    assert first_usb_camera(tmp_path / "class") == "/dev/video2"
+
+
+def test_a_camera_that_is_not_named_is_looked_for_at_each_opening() -> None:
+    found: list[str | None] = ["fake7", "fake8"]
+    camera = webcam(FakeV4l2(SimulatedClock()), device="", find_device=lambda: found.pop(0))
+    for name in ("fake7", "fake8"):
+        camera.open()
+        assert camera.name == f"webcam {name} MJPG"
+        camera.close()
+    nowhere = webcam(FakeV4l2(SimulatedClock()), device="", find_device=lambda: None)
+    assert nowhere.name == "webcam /dev/video0"
+
+
+def test_one_that_is_named_is_not_looked_for() -> None:
+    camera = webcam(FakeV4l2(SimulatedClock()), device="fake", find_device=lambda: pytest.fail("looked for"))
+    camera.open()
+    assert camera.name == "webcam fake MJPG"
 
 
 def test_real_opencv_on_an_absent_and_on_a_wrong_device() -> None:
