@@ -53,6 +53,17 @@ DEVICE_PACKAGES = (
 )  # fmt: skip
 """Of what Raspberry Pi OS Lite has: the base, and what docs/operations.md asks for."""
 
+CAMERA_PACKAGES = (
+    "libcamera-ipa/trixie-backports", "python3-jsonschema", "python3-libarchive-c", "python3-numpy", "python3-piexif",
+    "python3-libcamera/trixie-backports", "python3-pil", "python3-prctl", "python3-tqdm",
+)  # fmt: skip
+"""Of what its python3-picamera2 asks for: what Debian has. libcamera is the version that Raspberry Pi OS has; with
+Debian 13's own, 0.4.0, picamera2 waits for ever. Without python3-av: the agent's environment has its own before it."""
+CAMERA_LOCK = "rig.lock"
+"""What Debian does not have of it."""
+CAMERA_SOURCES = ("pidng",)
+"""Of these there are no wheels."""
+
 MODULES = (
     "cdc-acm", "configfs", "ext4", "f2fs", "gpio-sim", "mmc_block", "sdhci-pci", "snd-aloop", "softdog", "usb-storage",
     "uvcvideo", "vfat", "vhci-hcd", "virtio_blk", "virtio_console", "virtio_net", "virtio_pci", "virtio_rng", "vivid",
@@ -84,6 +95,8 @@ class Release:
 
 DEBIAN_12 = Release("bookworm", "3.11")
 DEBIAN_13 = Release("trixie", "3.13")
+WITH_PICAMERA2 = DEBIAN_13
+"""Its guest is what Raspberry Pi OS with python3-picamera2 is; in the other the agent is installed without."""
 KERNEL_OF = DEBIAN_13
 """Both run on its kernel, which Debian 12 has as a security update and Raspberry Pi OS had on top of it."""
 
@@ -122,7 +135,7 @@ def build(release: Release = DEBIAN_13) -> Layers:
     key = layer_key(KERNEL_OF, BUILDER_PACKAGES, MODULES, HERE / "image/kernel.sh", HERE / "image/init")
     kernel = layer("kernel", key, _kernel)
     suite = release.suite
-    root = layer(f"root-{suite}", layer_key(release, DEVICE_PACKAGES), lambda folder: _root(folder, release))
+    root = layer(f"root-{suite}", _root_key(release), lambda folder: _root(folder, release))
     sources = tracked(*SOURCES)
     key = layer_key(
         kernel.name, root.name, EXTRAS, DEVICE_BYTES, HERE / "image/device.sh",
@@ -168,10 +181,7 @@ def _kernel(folder: Path) -> None:
     source = folder / "lgpio.lock"
     # The lock pins the source package, too; its marker says for which Pythons there are wheels.
     source.write_text(pinned("run.lock", "lgpio", python="3.12"))
-    run_logged(
-        folder, sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:",
-        "--require-hashes", "--dest", str(wheels), "-r", str(source),
-    )  # fmt: skip
+    _download_sources(folder, wheels, source)
     (folder / "out").mkdir()
     _mmdebstrap(
         folder, BUILDER_PACKAGES, "--format=null",
@@ -185,9 +195,69 @@ def _kernel(folder: Path) -> None:
     (folder / "out").rmdir()
 
 
+def _root_key(release: Release) -> str:
+    inputs: tuple[object, ...] = (release, DEVICE_PACKAGES, LEFT_OUT_OF_ROOT)
+    if release == WITH_PICAMERA2:
+        lock = ROOT / "requirements" / CAMERA_LOCK
+        inputs += (CAMERA_PACKAGES, lock, HERE / "image/camera-sources.sh", HERE / "image/pykms.py")
+    return layer_key(*inputs)
+
+
 def _root(folder: Path, release: Release) -> None:
-    excluded = (f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT_OF_ROOT)
-    _mmdebstrap(folder, DEVICE_PACKAGES, *excluded, release.suite, str(folder / "root.tar"))
+    options = [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT_OF_ROOT]
+    packages: tuple[str, ...] = DEVICE_PACKAGES
+    if release == WITH_PICAMERA2:
+        packages += CAMERA_PACKAGES
+        modules = folder / "dist-packages"
+        _camera_modules(modules, folder, release.python)
+        options += [
+            f'--setup-hook=sh {HERE}/image/camera-sources.sh "$1"',
+            f"--customize-hook=sync-in {modules} /usr/lib/python3/dist-packages",
+            # As Debian's packages do at installation: later nobody may write there.
+            '--customize-hook=chroot "$1" python3 -m compileall -q /usr/lib/python3/dist-packages',
+        ]
+    _mmdebstrap(folder, packages, *options, release.suite, str(folder / "root.tar"))
+
+
+def _camera_modules(into: Path, folder: Path, python: str) -> None:
+    """picamera2 and what Debian lacks of its neighbours, as Raspberry Pi OS has them in Debian's place for modules."""
+    files = folder / "files"
+    wheels, sources = folder / "wheels.lock", folder / "sources.lock"
+    pins = {canonicalize_name(requirement.name) for requirement, _ in requirement_lines(CAMERA_LOCK)}
+    wheels.write_text(pinned(CAMERA_LOCK, *(pins - set(CAMERA_SOURCES)), python=python))
+    sources.write_text(pinned(CAMERA_LOCK, *CAMERA_SOURCES, python=python))
+    _download_wheels(folder, files, python, wheels)
+    _download_sources(folder, files, sources)
+    into.mkdir()
+    for wheel in files.glob("*.whl"):
+        shutil.unpack_archive(wheel, into, "zip")
+    for source in files.glob("*.tar.gz"):
+        # Its compiled part is imported only to compress raw pictures.
+        shutil.unpack_archive(source, folder / "sources", filter="data")
+    for package in (folder / "sources").glob("*/src/*/__init__.py"):
+        package.parent.rename(into / package.parent.name)
+    shutil.copy(HERE / "image/pykms.py", into)
+    shutil.rmtree(folder / "sources")
+
+
+def _download_wheels(folder: Path, into: Path, python: str, *locks: Path) -> None:
+    """By hash, for the device's Python and processor."""
+    platforms = [f"--platform=manylinux_2_{glibc}_{MACHINE}" for glibc in (34, 28, 27, 17)]
+    run_logged(
+        folder, sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
+        "--require-hashes", f"--python-version={python}", "--implementation=cp",
+        f"--abi=cp{python.replace('.', '')}", "--abi=abi3", "--abi=none", *platforms,
+        f"--platform=manylinux2014_{MACHINE}", "--platform=any", "--dest", str(into),
+        *(f"--requirement={lock}" for lock in locks),
+    )  # fmt: skip
+
+
+def _download_sources(folder: Path, into: Path, lock: Path) -> None:
+    # pip asks a source for its name, with setuptools, which is here already.
+    run_logged(
+        folder, sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:",
+        "--no-build-isolation", "--require-hashes", "--dest", str(into), "-r", str(lock),
+    )  # fmt: skip
 
 
 def _device(folder: Path, release: Release, kernel: Path, root: Path, sources: list[Path]) -> None:
@@ -196,14 +266,7 @@ def _device(folder: Path, release: Release, kernel: Path, root: Path, sources: l
     run_lock, extras_lock = folder / "run.lock", folder / "extras.lock"
     run_lock.write_text(pinned("run.lock", python=python))
     extras_lock.write_text(pinned("dev.lock", *EXTRAS, python=python))
-    platforms = [f"--platform=manylinux_2_{glibc}_{MACHINE}" for glibc in (34, 28, 27, 17)]
-    run_logged(
-        folder, sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
-        "--require-hashes", f"--python-version={python}", "--implementation=cp",
-        f"--abi=cp{python.replace('.', '')}", "--abi=abi3", "--abi=none", *platforms,
-        f"--platform=manylinux2014_{MACHINE}", "--platform=any", "--dest", str(wheels),
-        "-r", str(run_lock), "-r", str(extras_lock),
-    )  # fmt: skip
+    _download_wheels(folder, wheels, python, run_lock, extras_lock)
     if not any(wheels.glob("lgpio-*.whl")):
         for wheel in kernel.glob("lgpio-*.whl"):
             shutil.copy(wheel, wheels)
