@@ -19,6 +19,8 @@ MODEL = "rig-frames"
 WIDTH, HEIGHT, FPS = 320, 180, 15
 PICTURES = 32
 """As many different ones the camera has, one after the other and again from the first."""
+REPEATS = 4
+"""So often it shows each (frameRepeat in libcamera's image_frame_generator.h)."""
 
 
 def install(camera: Camera, stall_ms: int) -> None:
