@@ -24,4 +24,6 @@ resolve requirements/dev.lock pyproject.toml --extra webcam --extra pkcs11 --ext
 resolve requirements/run.lock pyproject.toml --constraint requirements/dev.lock
 resolve requirements/footage.lock requirements/footage.in --no-deps
 resolve requirements/fuzz.lock requirements/fuzz.in
+# What Raspberry Pi OS has and Debian does not, for the virtual device.
+resolve requirements/rig.lock requirements/rig.in --no-deps
 resolve requirements/locker.lock requirements/locker.in

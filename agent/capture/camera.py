@@ -25,7 +25,8 @@ class CameraFormat:
 class CameraFrame:
     """One picture. captured_ns: CLOCK_BOOTTIME of its capture; strictly increasing within a session.
 
-    `image` may borrow the camera's buffer: it is valid until the next `read`.
+    `image` may borrow the camera's buffer: it is valid until the next `read`, and to be let go of before `close`, which
+    otherwise cannot free the buffer.
     """
 
     image: av.VideoFrame

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from agent.capture.camera import Camera
+from agent.capture.camera import Camera, CameraFrame
 from agent.capture.microphone import Microphone
 from agent.clock import NS_PER_S
 from agent.daemon.signed_ring import SignedRing
@@ -140,6 +140,7 @@ class CaptureThread:
         encoder: VideoEncoder | None = None
         sound: SoundThread | None = None
         signed: SignedRing | None = None
+        frame: CameraFrame | None = None
         told = False
         try:
             camera = self._open_camera()
@@ -173,6 +174,8 @@ class CaptureThread:
                 signed.close()
             if encoder is not None:
                 encoder.close()
+            # Its picture may lie in a buffer of the camera, which could then not be freed.
+            frame = None
             if camera is not None:
                 camera.close()
         return told

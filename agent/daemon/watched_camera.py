@@ -18,7 +18,8 @@ from agent.media.packets import AudioFormat
 from agent.settings.schema import Settings
 
 OPEN_NS = 20 * NS_PER_S
-"""Starting libcamera takes 2 to 8 s on a small board, and a USB camera that resets on the bus some more."""
+"""Starting libcamera takes 2 to 8 s on a small board, and a USB camera that resets on the bus some more. Loading
+picamera2's modules from a card has as long again."""
 FIRST_FRAME_NS = 10 * NS_PER_S
 """Until there is one the controller cannot miss the next; cameras that are well give it within 3 s."""
 CLOSE_NS = 5 * NS_PER_S
@@ -61,6 +62,10 @@ class WatchedCamera:
         return getattr(self._camera, "time_base", None)
 
     def open(self) -> CameraFormat:
+        load = getattr(self._camera, "load", None)
+        if load is not None:
+            self._board.says(Part.CAMERA, f"loading {self._camera.name}", OPEN_NS)
+            load()
         self._board.says(Part.CAMERA, f"opening {self._camera.name}", OPEN_NS)
         camera_format = self._camera.open()
         self._board.rests(Part.CAMERA)
@@ -124,7 +129,7 @@ def watched_camera(
     settings: Settings,
     saw: Callable[[CameraFrame], None] = lambda _frame: None,
 ) -> WatchedCamera:
-    """Make a camera, which for picamera2 already starts the camera stack. Raises as `open_camera` does."""
+    """Make a camera. Raises as `open_camera` does."""
     board.says(Part.CAMERA, "loading the camera", OPEN_NS)
     try:
         return WatchedCamera(open_camera(), board, settings, saw)

@@ -14,6 +14,8 @@ from agent.settings.schema import CameraSettings, Settings
 FRAMES = 3
 # Starting a sensor, its exposure and a USB negotiation take seconds before the first frame comes.
 START_S = 10
+# picamera2's modules, from a slow card.
+LOAD_S = 20
 OPEN_ADVICE = "Check the cable, [camera] backend and device, and that no other program has the camera open."
 
 
@@ -40,8 +42,16 @@ def open_camera(settings: CameraSettings, clock: Clock) -> Camera:
 def probe_camera(settings: CameraSettings, clock: Clock, opener: CameraOpener = open_camera) -> CameraFacts:
     """Open the camera, read FRAMES frames, close it. Raises CameraError, and TimeoutError when it hangs."""
 
-    def session() -> CameraFacts:
+    def loaded() -> Camera:
         camera = opener(settings, clock)
+        load = getattr(camera, "load", None)
+        if load is not None:
+            load()
+        return camera
+
+    camera = within(LOAD_S, loaded)
+
+    def session() -> CameraFacts:
         try:
             camera_format = camera.open()
             captured_ns = tuple(camera.read().captured_ns for _ in range(FRAMES))

@@ -10,17 +10,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.rig.build import (
-    EXTRAS,
-    LEFT_OUT_OF_ROOT,
-    layer,
-    layer_key,
-    mmdebstrap,
-    pinned,
-    require_host_packages,
-    run_logged,
-    wheels_for,
-)
+from tests.rig.build import EXTRAS, LEFT_OUT_OF_ROOT
+from tests.rig.layers import layer, layer_key, mmdebstrap, require_host_packages, run_logged
+from tests.rig.pins import pinned, wheels_for
 
 SUITE = "bookworm"
 PYTHON = "3.11"

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.rig.build import DEBIAN_12, HOST_PACKAGES, BuildError, build, require_host_packages
+from tests.rig.build import DEBIAN_12, HOST_PACKAGES, build
 from tests.rig.campaign import campaign
 from tests.rig.cut_plan import Phase
+from tests.rig.layers import BuildError, require_host_packages
 from tests.rig.machine import Machine
 from tests.rig.qemu import RigError
 from tests.rig.warm import Warm, file_drive, hot, warm

@@ -1,38 +1,33 @@
 """Builds the virtual device from nothing: `python -m tests.rig build`.
 
-Four layers, each in a folder named by a hash of all that goes into it, so that only what changed is made again:
-`kernel` (with what Debian lacks), `root` (Debian), `device` (bodycam installed in it) and `warm` (booted once, its
-memory saved). They lie in build/rig, or where RIG_CACHE says, which several checkouts may share. Debian's packages are
-whatever its mirror holds on the day a layer is made.
+Its layers (see layers.py): `kernel` (with what Debian lacks), `root` (Debian), `device` (bodycam installed in it), and
+in warm.py `warm` and `hot` (booted once, its memory saved).
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[2]
-HERE = Path(__file__).parent
-FOLDER = ROOT / "build" / "rig"
-"""Where cases and logs go."""
-CACHE = Path(os.environ.get("RIG_CACHE") or FOLDER)
-"""Where layers go."""
-KEPT_LAYERS = 12
-"""Of each name: those that were used last."""
+from tests.rig.layers import (
+    FOLDER,
+    HERE,
+    ROOT,
+    as_root,
+    layer,
+    layer_key,
+    mmdebstrap,
+    require_host_packages,
+    run_logged,
+)
+from tests.rig.pins import pinned, requirement_lines, wheels_for
 
 HOST_PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
@@ -54,6 +49,17 @@ DEVICE_PACKAGES = (
 )  # fmt: skip
 """Of what Raspberry Pi OS Lite has: the base, and what docs/operations.md asks for."""
 
+CAMERA_PACKAGES = (
+    "libcamera-ipa/trixie-backports", "python3-jsonschema", "python3-libarchive-c", "python3-numpy", "python3-piexif",
+    "python3-libcamera/trixie-backports", "python3-pil", "python3-prctl", "python3-tqdm",
+)  # fmt: skip
+"""Of what its python3-picamera2 asks for: what Debian has. libcamera is the version that Raspberry Pi OS has; with
+Debian 13's own, 0.4.0, picamera2 waits for ever. Without python3-av: the agent's environment has its own before it."""
+CAMERA_LOCK = "rig.lock"
+"""What Debian does not have of it."""
+CAMERA_SOURCES = ("pidng",)
+"""Of these there are no wheels."""
+
 MODULES = (
     "cdc-acm", "configfs", "ext4", "f2fs", "gpio-sim", "sd_mod", "snd-aloop", "softdog", "usb-storage", "uvcvideo",
     "vfat", "vhci-hcd", "virtio_blk", "virtio_console", "virtio_net", "virtio_pci", "virtio_rng", "vivid",
@@ -70,13 +76,9 @@ SOURCES = (
 """What of the checkout the device is installed from."""
 
 LEFT_OUT_OF_ROOT = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
-APT_OPTIONS = ('Acquire::Languages "none"', 'APT::Install-Recommends "false"')
 DEVICE_BYTES = 1_600_000_000
 BOOT_SETTLE_S = 240.0
 MACHINE = "x86_64"
-
-Make = Callable[[Path], None]
-"""Fills a layer's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +91,10 @@ class Release:
 
 DEBIAN_12 = Release("bookworm", "3.11")
 DEBIAN_13 = Release("trixie", "3.13")
+WITH_PICAMERA2 = DEBIAN_13
+"""Its guest is what Raspberry Pi OS with python3-picamera2 is; in the other the agent is installed without."""
 KERNEL_OF = DEBIAN_13
 """Both run on its kernel, which Debian 12 has as a security update and Raspberry Pi OS had on top of it."""
-
-
-class BuildError(Exception):
-    """A step of the build failed; the message says which, and where its log is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def build(release: Release = DEBIAN_13) -> Layers:
     FOLDER.mkdir(parents=True, exist_ok=True)
     suite = release.suite
     kernel_key = layer_key(KERNEL_OF, BUILDER_PACKAGES, MODULES, HERE / "image/kernel.sh", HERE / "image/init")
-    root_key = layer_key(release, DEVICE_PACKAGES)
+    root_key = _root_key(release)
     with ThreadPoolExecutor(2) as pool:
         made = pool.submit(layer, "kernel", kernel_key, _kernel)
         root = layer(f"root-{suite}", root_key, lambda folder: _root(folder, release))
@@ -150,46 +150,12 @@ def tracked(*names: str) -> list[Path]:
     return sorted(path for path in paths if path.is_file())
 
 
-def requirement_lines(lock: str) -> Iterator[tuple[Requirement, str]]:
-    """Each requirement of a lock and its text with hashes, on one line."""
-    text = re.sub(r"^\s*#.*\n", "", (ROOT / "requirements" / lock).read_text(), flags=re.MULTILINE)
-    for line in text.replace("\\\n", " ").splitlines():
-        yield Requirement(line.split("--hash=")[0]), " ".join(line.split())
-
-
-def pinned(lock: str, *names: str, python: str) -> str:
-    """The lines of a lock (of all packages, or of `names`) that hold on the device, without their markers.
-
-    pip evaluates markers for the Python it runs on and not for the one it downloads for.
-    """
-    environment = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux"}
-    lines = []
-    for requirement, text in requirement_lines(lock):
-        wanted = not names or canonicalize_name(requirement.name) in names
-        if wanted and (requirement.marker is None or requirement.marker.evaluate(environment)):
-            lines.append(f"{requirement.name}{requirement.specifier} {text[text.index('--hash=') :]}")
-    return "\n".join(lines) + "\n"
-
-
-def wheels_for(python: str, machine: str) -> list[str]:
-    """pip's options for the pinned wheels, and nothing else, of another Python and processor than its own."""
-    platforms = (*(f"manylinux_2_{glibc}_{machine}" for glibc in (34, 28, 27, 17)), f"manylinux2014_{machine}", "any")
-    return [
-        "--no-deps", "--only-binary=:all:", "--require-hashes", f"--python-version={python}", "--implementation=cp",
-        f"--abi=cp{python.replace('.', '')}", "--abi=abi3", "--abi=none",
-        *(f"--platform={platform}" for platform in platforms),
-    ]  # fmt: skip
-
-
 def _kernel(folder: Path) -> None:
     wheels = folder / "wheels"
     source = folder / "lgpio.lock"
     # The lock pins the source package, too; its marker says for which Pythons there are wheels.
     source.write_text(pinned("run.lock", "lgpio", python="3.12"))
-    run_logged(
-        folder, sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:",
-        "--require-hashes", "--dest", str(wheels), "-r", str(source),
-    )  # fmt: skip
+    _download_sources(folder, wheels, source)
     (folder / "out").mkdir()
     mmdebstrap(
         folder, BUILDER_PACKAGES, "--format=null",
@@ -203,9 +169,60 @@ def _kernel(folder: Path) -> None:
     (folder / "out").rmdir()
 
 
+def _root_key(release: Release) -> str:
+    inputs: tuple[object, ...] = (release, DEVICE_PACKAGES, LEFT_OUT_OF_ROOT)
+    if release == WITH_PICAMERA2:
+        lock = ROOT / "requirements" / CAMERA_LOCK
+        inputs += (CAMERA_PACKAGES, lock, HERE / "image/camera-sources.sh", HERE / "image/pykms.py")
+    return layer_key(*inputs)
+
+
 def _root(folder: Path, release: Release) -> None:
-    excluded = (f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT_OF_ROOT)
-    mmdebstrap(folder, DEVICE_PACKAGES, *excluded, release.suite, str(folder / "root.tar"))
+    options = [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT_OF_ROOT]
+    packages: tuple[str, ...] = DEVICE_PACKAGES
+    if release == WITH_PICAMERA2:
+        packages += CAMERA_PACKAGES
+        modules = folder / "dist-packages"
+        _camera_modules(modules, folder, release.python)
+        options += [
+            f'--setup-hook=sh {HERE}/image/camera-sources.sh "$1"',
+            f"--customize-hook=sync-in {modules} /usr/lib/python3/dist-packages",
+            # As Debian's packages do at installation: later nobody may write there.
+            '--customize-hook=chroot "$1" python3 -m compileall -q /usr/lib/python3/dist-packages',
+        ]
+    mmdebstrap(folder, packages, *options, release.suite, str(folder / "root.tar"))
+
+
+def _camera_modules(into: Path, folder: Path, python: str) -> None:
+    """picamera2 and what Debian lacks of its neighbours, as Raspberry Pi OS has them in Debian's place for modules."""
+    files = folder / "files"
+    wheels, sources = folder / "wheels.lock", folder / "sources.lock"
+    pins = {canonicalize_name(requirement.name) for requirement, _ in requirement_lines(CAMERA_LOCK)}
+    wheels.write_text(pinned(CAMERA_LOCK, *(pins - set(CAMERA_SOURCES)), python=python))
+    sources.write_text(pinned(CAMERA_LOCK, *CAMERA_SOURCES, python=python))
+    run_logged(
+        folder, sys.executable, "-m", "pip", "download", "--quiet", *wheels_for(python, MACHINE),
+        "--dest", str(files), "-r", str(wheels),
+    )  # fmt: skip
+    _download_sources(folder, files, sources)
+    into.mkdir()
+    for wheel in files.glob("*.whl"):
+        shutil.unpack_archive(wheel, into, "zip")
+    for source in files.glob("*.tar.gz"):
+        # Its compiled part is imported only to compress raw pictures.
+        shutil.unpack_archive(source, folder / "sources", filter="data")
+    for package in (folder / "sources").glob("*/src/*/__init__.py"):
+        package.parent.rename(into / package.parent.name)
+    shutil.copy(HERE / "image/pykms.py", into)
+    shutil.rmtree(folder / "sources")
+
+
+def _download_sources(folder: Path, into: Path, lock: Path) -> None:
+    # pip asks a source for its name, with setuptools, which is here already.
+    run_logged(
+        folder, sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:",
+        "--no-build-isolation", "--require-hashes", "--dest", str(into), "-r", str(lock),
+    )  # fmt: skip
 
 
 def _device(folder: Path, release: Release, kernel: Path, root: Path, sources: list[Path]) -> None:
@@ -226,98 +243,8 @@ def _device(folder: Path, release: Release, kernel: Path, root: Path, sources: l
         folder, "tar", "-C", str(ROOT), "-cf", str(source_tar), *(str(path.relative_to(ROOT)) for path in sources)
     )
     run_logged(
-        folder, *_as_root(), "bash", str(HERE / "image/device.sh"), str(root / "root.tar"), str(kernel / "modules.tar"),
+        folder, *as_root(), "bash", str(HERE / "image/device.sh"), str(root / "root.tar"), str(kernel / "modules.tar"),
         str(source_tar), str(wheels), str(HERE / "guest"), str(folder / "tree"), str(folder / "root.ext4"),
         str(DEVICE_BYTES // 1024) + "K",
     )  # fmt: skip
     shutil.rmtree(wheels)
-
-
-def mmdebstrap(folder: Path, packages: tuple[str, ...], *arguments: str, variant: str = "minbase") -> None:
-    """Debian as the last arguments say, with these packages; `folder` is for the log. Raises BuildError."""
-    run_logged(
-        folder, *_as_root(), "mmdebstrap", f"--variant={variant}", *(f"--aptopt={option}" for option in APT_OPTIONS),
-        f"--include={','.join(packages)}", *arguments,
-    )  # fmt: skip
-
-
-def layer_key(*inputs: object) -> str:
-    """A short hash of values, and of names and contents of files."""
-    digest = hashlib.sha256()
-    for value in inputs:
-        if isinstance(value, Path):
-            digest.update(f"{value.relative_to(ROOT)} {hashlib.sha256(value.read_bytes()).hexdigest()}\n".encode())
-        else:
-            digest.update(f"{value!r}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def layer(name: str, key: str, make: Make) -> Path:
-    """The folder of a layer, made unless it is there whole; the least used ones go. Raises what `make` raises."""
-    layers = CACHE / name
-    layers.mkdir(parents=True, exist_ok=True)
-    folder = layers / key
-    # Another checkout may be making the same one.
-    with (layers / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            with step(f"Making the rig's {name}"):
-                # Made under another name: a folder that has the right one is whole.
-                making = layers / f"{key}.making"
-                shutil.rmtree(making, ignore_errors=True)
-                making.mkdir()
-                make(making)
-                making.rename(folder)
-        os.utime(folder)
-        made = sorted((path for path in layers.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime_ns)
-        for old in made[:-KEPT_LAYERS]:
-            shutil.rmtree(old)
-    return folder
-
-
-@contextmanager
-def step(what: str) -> Iterator[None]:
-    """Say that something that takes time begins, and how long it took. Several may be under way."""
-    started_s = time.monotonic()
-    print(f"{what} …", flush=True)  # noqa: T201
-    try:
-        yield
-    except BaseException:
-        print(f"{what} failed.", flush=True)  # noqa: T201
-        raise
-    print(f"{what} took {time.monotonic() - started_s:.0f} s.", flush=True)  # noqa: T201
-
-
-def run_logged(folder: Path, *command: str) -> None:
-    """Run a program; what it says goes to the folder's log. Raises BuildError with the end of that."""
-    log = folder / "log"
-    with log.open("ab") as output:
-        done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
-    if done.returncode != 0:
-        kept = FOLDER / "failed.log"
-        shutil.copy(log, kept)
-        last = "\n".join(kept.read_text(errors="replace").splitlines()[-25:])
-        raise BuildError(f"{command[0]} failed with exit code {done.returncode}; all it said is in {kept}:\n{last}")
-
-
-def _as_root() -> list[str]:
-    return [] if os.geteuid() == 0 else ["sudo"]
-
-
-def require_host_packages(tools: Mapping[str, str]) -> None:
-    """Install the packages whose programs are missing, as tools/setup.sh does. Raises BuildError where it cannot be."""
-    missing = sorted({package for tool, package in tools.items() if _which(tool) is None})
-    if not missing:
-        return
-    if shutil.which("apt-get") is None:
-        raise BuildError(f"The rig needs {', '.join(missing)}. Install them with this machine's package manager.")
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    with step(f"Installing Debian packages {' '.join(missing)}"):
-        apt = [*_as_root(), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
-        run_logged(FOLDER, *apt, "update")
-        run_logged(FOLDER, *apt, "install", "--yes", "--no-install-recommends", *missing)
-
-
-def _which(tool: str) -> str | None:
-    # mkfs is in a folder that only root has on its path.
-    return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from tests.rig.build import FOLDER
 from tests.rig.cut_outcome import Outcome
 from tests.rig.cut_plan import Phase, plan
+from tests.rig.layers import FOLDER
 from tests.rig.power_cut import run
 from tests.rig.qemu import RigError
 from tests.rig.warm import Hot, Warm

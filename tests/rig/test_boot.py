@@ -18,8 +18,9 @@ from agent.vault.filesystem import PosixFilesystem
 from agent.vault.layout import VaultLayout
 from agent.verify.finding import Code
 from agent.verify.verify import verify_path
-from tests.rig.build import DEBIAN_12, FOLDER, ROOT, SOURCES, Layers, build, tracked
+from tests.rig.build import DEBIAN_12, SOURCES, Layers, build, tracked
 from tests.rig.camera import CARD, Camera
+from tests.rig.layers import FOLDER, ROOT
 from tests.rig.machine import Machine
 from tests.rig.power_cut import CAUGHT_UP_FRAGMENTS
 from tests.rig.warm import enrol, new_device

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.rig import build
-from tests.rig.build import HERE, Layers, layer, layer_key, run_logged
+from tests.rig.build import Layers
 from tests.rig.camera import CARD, MEMORY, STORE, VAULT, Camera
+from tests.rig.layers import HERE, Make, layer, layer_key, run_logged
 from tests.rig.machine import COMMAND_LINE, HARDWARE, Drives, Machine
 
 DISKS_BYTES = {"card": 256 << 20, "store": 96 << 20, "memory": 16 << 20}
@@ -122,7 +123,7 @@ def hot(rig: Warm) -> Hot:
     return Hot(rig.layers, _layer(rig.layers, "hot", (rig.folder.name,), lambda folder: _make_hot(folder, rig)))
 
 
-def _layer(layers: Layers, name: str, more: tuple[str, ...], make: build.Make) -> Path:
+def _layer(layers: Layers, name: str, more: tuple[str, ...], make: Make) -> Path:
     qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
     key = layer_key(
         layers.kernel.name, layers.device.name, qemu, HARDWARE, COMMAND_LINE, DISKS_BYTES, BUFFER_S, *more,

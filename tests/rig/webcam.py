@@ -10,7 +10,7 @@ import numpy as np
 from agent.capture import counter
 from agent.capture.image import Bytes
 from agent.capture.scene import Scene
-from tests.rig.build import HERE, ROOT
+from tests.rig.layers import HERE, ROOT
 from tests.rig.machine import Machine
 from tests.rig.usb.descriptors import FORMATS
 

@@ -15,8 +15,8 @@ from agent.vault.layout import VaultLayout
 from agent.vault.record import Record
 from agent.verify.report import Report
 from agent.verify.verify import verify_path
-from tests.rig.build import HERE
 from tests.rig.camera import GREEN_PIN, Camera, Seen
+from tests.rig.layers import HERE
 from tests.rig.machine import Machine
 from tests.rig.qemu import RigError
 from tests.rig.webcam import UsbWebcam

@@ -6,6 +6,7 @@ Frames are completed by the test with `Camera.complete`, which calls the callbac
 
 from __future__ import annotations
 
+import os
 from types import TracebackType
 from typing import Any
 
@@ -67,6 +68,14 @@ class Camera:
 
     def __init__(self, module: Module, number: int) -> None:
         self.module, self.number = module, number
+        if module.busy:
+            # The real one's pipe, whose other end is a file object and closes by itself.
+            descriptor, self.notifyme_w = os.pipe2(os.O_NONBLOCK)
+            os.close(descriptor)
+            try:
+                raise RuntimeError(module.busy)
+            except RuntimeError as error:
+                raise RuntimeError("Camera __init__ sequence did not complete.") from error
         self.pre_callback: Any = None
         self.asked: dict[str, Any] = {}
         self.started = self.closed = False
@@ -74,6 +83,7 @@ class Camera:
         self.out = 0
         self.requests: list[Request] = []
         self.camera_controls: dict[str, tuple[int, int, int]] = {}
+        self.itself: Camera | None = None
 
     def create_video_configuration(self, **asked: Any) -> dict[str, Any]:
         return asked
@@ -130,13 +140,14 @@ class Module:
         self.colour_space: ColorSpace | None = ColorSpace("Rec709", "Limited")
         self.frame_duration_limits = (8_000, 1_000_000, 33_333)
         self.fails = ""
+        self.busy = ""
         self.MappedArray = MappedArray
         module = self
 
         class Picamera2(Camera):
             def __init__(self, number: int) -> None:
-                super().__init__(module, number)
                 module.opened.append(self)
+                super().__init__(module, number)
 
             @staticmethod
             def global_camera_info() -> list[dict[str, Any]]:

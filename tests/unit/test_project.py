@@ -15,7 +15,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 AGENT = ROOT / "agent"
-LOCKS = ("dev.lock", "footage.lock", "fuzz.lock", "locker.lock", "run.lock")
+LOCKS = ("dev.lock", "footage.lock", "fuzz.lock", "locker.lock", "rig.lock", "run.lock")
 MAX_FILE_LINES = 400
 HEAVY_OR_PI_ONLY = frozenset({"cv2", "libcamera", "picamera2", "pkcs11", "pyrage"})
 

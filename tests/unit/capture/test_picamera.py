@@ -3,7 +3,10 @@ noticed."""
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
+import weakref
 from typing import Any
 
 import numpy as np
@@ -211,6 +214,35 @@ def test_what_cannot_start_is_closed_and_a_sentence() -> None:
     with pytest.raises(CameraError, match="gives MJPEG, which is neither YUV420 nor NV12"):
         picamera(module).open()
     assert module.opened[0].closed
+
+
+def test_what_is_busy_says_so_and_leaves_no_descriptor() -> None:
+    module = Module()
+    module.busy = "Device or resource busy"
+    with pytest.raises(CameraError, match=r"imx708 cannot be started \(Device or resource busy\)"):
+        picamera(module).open()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(module.opened[0].notifyme_w)
+
+
+def test_what_the_session_before_left_is_gone_when_the_next_one_opens() -> None:
+    """picamera2's objects refer to each other in circles, each with descriptors; nothing else frees them in time."""
+    module = Module()
+    camera = picamera(module)
+    camera.open()
+    (session,) = module.opened
+    session.itself = session
+    left = weakref.ref(session)
+    camera.close()
+    module.opened.clear()
+    gc.disable()
+    try:
+        del session
+        assert left() is not None
+        picamera(module).open()
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_without_picamera2_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

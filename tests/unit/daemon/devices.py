@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 
+import numpy as np
+
 from agent.capture.camera import CameraFormat, CameraFrame
+from agent.capture.image import wrap_yuv420
 from agent.capture.microphone import AudioChunk
 from agent.capture.pace import TimeBase
 from agent.capture.synthetic import SyntheticCamera, SyntheticMicrophone
@@ -48,6 +52,26 @@ class GatedCamera(SyntheticCamera):
     def close(self) -> None:
         super().close()
         self.closed += 1
+
+
+class LendingCamera(GatedCamera):
+    """Its pictures lie in memory of the camera, as picamera2's do, which can be freed only when nobody looks at it."""
+
+    def __init__(self, clock: SimulatedClock) -> None:
+        super().__init__(clock)
+        self._memory = mmap.mmap(-1, 96 * 64 * 3 // 2)
+        self.freed = False
+
+    def read(self) -> CameraFrame:
+        frame = super().read()
+        self._memory[:] = frame.image.to_ndarray().tobytes()
+        rows = np.frombuffer(self._memory, np.uint8).reshape(96, 96)
+        return CameraFrame(wrap_yuv420(rows, "yuv420p", 96, 64), frame.captured_ns)
+
+    def close(self) -> None:
+        self._memory.close()  # raises BufferError, and what is not closed is never given back
+        self.freed = True
+        super().close()
 
 
 class GatedMicrophone(SyntheticMicrophone):

@@ -22,7 +22,7 @@ from agent.media.packets import AudioFormat, VideoPacket
 from agent.recorder.plan import Stream
 from agent.settings.schema import Settings
 from tests.support.bench import bench_settings
-from tests.unit.daemon.devices import FPS, RATE, WAIT_S, GatedCamera, GatedMicrophone
+from tests.unit.daemon.devices import FPS, RATE, WAIT_S, GatedCamera, GatedMicrophone, LendingCamera
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Desk:
     absent: bool = False
 
     def __post_init__(self) -> None:
-        self.camera = GatedCamera(self.clock)
+        self.camera: GatedCamera = GatedCamera(self.clock)
         self.microphone = GatedMicrophone(self.clock)
         self.thread = CaptureThread(
             self.settings,
@@ -134,6 +134,18 @@ def test_an_unplugged_camera_ends_the_session_and_a_plugged_in_one_begins_the_ne
     packets = video(first)
     assert len(packets) == 16, "what the encoder still held came into the ring as well"
     assert packets[0].is_keyframe
+
+
+def test_no_picture_is_held_when_the_camera_closes(desk: Desk) -> None:
+    camera = desk.camera = LendingCamera(desk.clock)
+    desk.begin()
+    desk.frames(3)
+    camera.unplug()
+    camera.give()
+    desk.ended.get(timeout=WAIT_S)
+    desk.ended.get(timeout=WAIT_S)
+    assert desk.thread.failure is None
+    assert camera.freed
 
 
 def test_an_absent_camera_is_tried_again_with_growing_pauses(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -471,6 +471,32 @@ def test_a_camera_stack_that_hangs_while_it_is_loaded_stops_the_feed(capture: Ca
     released.set()
 
 
+def test_loading_a_camera_takes_nothing_from_the_time_for_opening_it(capture: CaptureGuard) -> None:
+    loading, loaded, opening, opened = (threading.Event() for _ in range(4))
+    real_open = capture.camera.open
+
+    def load() -> None:
+        loading.set()
+        assert loaded.wait(WAIT_S)
+
+    def slow() -> CameraFormat:
+        opening.set()
+        assert opened.wait(WAIT_S)
+        return real_open()
+
+    capture.camera.load = load  # type: ignore[attr-defined]
+    capture.camera.open = slow  # type: ignore[method-assign]
+    capture.thread.start()
+    assert loading.wait(WAIT_S)
+    assert capture.jump(OPEN_NS - 2 * NS_PER_S)
+    loaded.set()
+    assert opening.wait(WAIT_S)
+    assert capture.jump(OPEN_NS - 2 * NS_PER_S)
+    assert not capture.jump(2 * NS_PER_S)
+    assert "hangs: opening" in (capture.faults["camera-hung"] or "")
+    opened.set()
+
+
 def test_an_absent_camera_is_a_declared_state_for_ever(capture: CaptureGuard) -> None:
     capture.absent = True
     capture.thread.start()

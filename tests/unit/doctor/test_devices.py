@@ -119,6 +119,24 @@ def camera_facts(*captured_ns: int, read_ns: int | None = None, camera: CameraFo
     return CameraFacts("webcam /dev/video0", camera, captured_ns, captured_ns[-1] if read_ns is None else read_ns)
 
 
+def test_loading_a_camera_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits_s: list[float] = []
+    loaded_within_s: list[float] = []
+
+    class Loaded(SyntheticCamera):
+        def load(self) -> None:
+            loaded_within_s.extend(limits_s)
+
+    def within(limit_s: float, do: Callable[[], object]) -> object:
+        limits_s.append(limit_s)
+        return do()
+
+    monkeypatch.setattr(camera_file, "within", within)
+    probe_camera(SMALL, SimulatedClock(), lambda _, clock: Loaded(clock, 320, 240, 30))
+    assert loaded_within_s == [camera_file.LOAD_S]
+    assert len(limits_s) == 2
+
+
 @pytest.mark.parametrize(
     ("facts", "state", "word"),
     [
