@@ -257,6 +257,8 @@ def _run(arguments: argparse.Namespace) -> int:
         code = run_daemon(settings)
     # A thread that is still in a driver or a signer cannot be ended. If the interpreter were taken down around it, it
     # would be unwound through frames of C++ or Rust, which abort then: SIGABRT, though all was done and sealed.
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(code)
 
 
