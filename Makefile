@@ -53,7 +53,7 @@ rig:        ## Build the virtual device, a camera in QEMU with a real kernel and
 test-rig:   ## Tests in the virtual device, two at a time, or some [R="-k power"]
 	@tools/setup.sh
 	@.venv/bin/python -m tests.rig build
-	@.venv/bin/python -m pytest -n $(if $(R),0,2) --dist worksteal tests/rig $(R)
+	@.venv/bin/python -m pytest -n $(if $(R),0,2) --dist loadfile tests/rig $(R)
 
 test-arm64: ## Encode, sign and verify in an emulated arm64 Python, compared with this one's, or some [R="-k verify"]
 	@tools/setup.sh
