@@ -16,8 +16,9 @@ from tests.rig.campaign import campaign
 from tests.rig.cut_plan import Phase
 from tests.rig.layers import BuildError, require_host_packages
 from tests.rig.machine import Machine
+from tests.rig.power_cut import Bench
 from tests.rig.qemu import RigError
-from tests.rig.warm import Warm, file_drive, hot, warm
+from tests.rig.warm import Warm, file_drive, hot, waiting, warm
 
 
 def main() -> int:
@@ -43,8 +44,7 @@ def main() -> int:
         elif arguments.command == "powercut":
             console = Console(width=max(150, shutil.get_terminal_size().columns))
             held = campaign(
-                rig,
-                hot(rig),
+                Bench(rig, waiting(rig), hot(rig)),
                 arguments.cuts,
                 first_seed=arguments.seed,
                 lie=arguments.lie,
@@ -64,7 +64,9 @@ def everything() -> None:
     require_host_packages(HOST_PACKAGES)
     with ThreadPoolExecutor(1) as pool:
         debian_12 = pool.submit(build, DEBIAN_12)
-        hot(warm(build()))
+        rig = warm(build())
+        waiting(rig)
+        hot(rig)
         debian_12.result()
 
 

@@ -17,9 +17,8 @@ from rich.table import Table
 from tests.rig.cut_outcome import Outcome
 from tests.rig.cut_plan import Phase, plan
 from tests.rig.layers import FOLDER
-from tests.rig.power_cut import run
+from tests.rig.power_cut import Bench, run
 from tests.rig.qemu import RigError
-from tests.rig.warm import Hot, Warm
 
 ORDINARY = {"RECOVERED", "RUN_NOT_ENDED", "TIME_UNSYNCHRONISED", "UNSIGNED_BYTES", "UNSIGNED_MEDIA"}
 """Findings that a power cut leaves on an honest card, too (nobody sets the clock in the rig)."""
@@ -28,8 +27,7 @@ CASES = FOLDER / "powercut"
 
 
 def campaign(
-    rig: Warm,
-    ready: Hot,
+    bench: Bench,
     cuts: int,
     *,
     first_seed: int,
@@ -50,7 +48,7 @@ def campaign(
     def one(seed: int) -> Outcome | str:
         folder = CASES / str(seed)
         try:
-            outcome = run(rig, ready, plan(seed, lie=lie, phase=phase), folder)
+            outcome = run(bench, plan(seed, lie=lie, phase=phase), folder)
         except RigError as error:
             # The rig's own failure is no result, and not to be taken for one.
             (folder / "rig-failed.txt").write_text(str(error))

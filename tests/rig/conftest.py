@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.rig.build import build
-from tests.rig.warm import Hot, Warm, hot, warm
+from tests.rig.power_cut import Bench
+from tests.rig.warm import Hot, Warm, hot, waiting, warm
 
 # A test is a minute of emulation, and more on a busy machine; the guest's own limits are what ends it in words.
 TEST_TIMEOUT_S = 600
@@ -34,6 +35,14 @@ def ready(rig: Warm, pytestconfig: pytest.Config) -> Hot:
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         return hot(rig)
+
+
+@pytest.fixture(scope="session")
+def bench(rig: Warm, ready: Hot, pytestconfig: pytest.Config) -> Bench:
+    """What power cuts start from."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        return Bench(rig, waiting(rig), ready)
 
 
 @pytest.fixture

@@ -166,9 +166,9 @@ class Machine:
             raise GuestError(f"In the guest `{shell}` ended with {reply['rc']}:\n{reply['out']}")
         return str(reply["out"])
 
-    def set_clock(self) -> None:
-        """Set the guest's time of day: a saved state has that of then."""
-        self.run(f"date -s @{time.time():.3f} >/dev/null")
+    def set_clock(self, utc_s: float | None = None) -> None:
+        """Set the guest's time of day, to this machine's unless said: a saved state has that of then."""
+        self.run(f"date -s @{time.time() if utc_s is None else utc_s:.3f} >/dev/null")
 
     def put(self, data: bytes, path: str, mode: int = 0o644) -> None:
         """Write a small file in the guest."""

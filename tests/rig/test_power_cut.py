@@ -10,8 +10,7 @@ from agent.verify.finding import Code
 from tests.rig.campaign import line
 from tests.rig.cut_outcome import Outcome
 from tests.rig.cut_plan import Phase, plan
-from tests.rig.power_cut import CAUGHT_UP_FRAGMENTS, run
-from tests.rig.warm import Hot, Warm
+from tests.rig.power_cut import CAUGHT_UP_FRAGMENTS, Bench, run
 
 GOP_MS = 1000
 FRAME_MS = 100
@@ -19,8 +18,8 @@ EMULATION_MS = 1500
 """What encoding, signing and writing a fragment may take on two busy cores without KVM, where a Pi takes 50 ms."""
 
 
-def carried_out(rig: Warm, ready: Hot, seed: int, phase: Phase, folder: Path, *, lie: bool = False) -> Outcome:
-    outcome = run(rig, ready, plan(seed, phase=phase, lie=lie), folder)
+def carried_out(bench: Bench, seed: int, phase: Phase, folder: Path, *, lie: bool = False) -> Outcome:
+    outcome = run(bench, plan(seed, phase=phase, lie=lie), folder)
     print(line(outcome))  # noqa: T201  # pytest shows it when the test fails, and with -s
     return outcome
 
@@ -29,8 +28,8 @@ def carried_out(rig: Warm, ready: Hot, seed: int, phase: Phase, folder: Path, *,
     ("phase", "seed"),
     [(Phase.STEADY, 1), (Phase.SNAPSHOT, 3), (Phase.STOP, 4), (Phase.TWICE, 5), (Phase.OFFLOAD, 7)],
 )
-def test_nothing_promised_is_lost(rig: Warm, ready: Hot, tmp_path: Path, phase: Phase, seed: int) -> None:
-    outcome = carried_out(rig, ready, seed, phase, tmp_path / "case")
+def test_nothing_promised_is_lost(bench: Bench, tmp_path: Path, phase: Phase, seed: int) -> None:
+    outcome = carried_out(bench, seed, phase, tmp_path / "case")
     assert outcome.sound, outcome
     assert Code.CONFIRMED_LOST.value not in outcome.findings, "an honest card was accused"
     if phase in (Phase.STEADY, Phase.TWICE):
@@ -39,9 +38,9 @@ def test_nothing_promised_is_lost(rig: Warm, ready: Hot, tmp_path: Path, phase: 
         assert outcome.lost_ms <= GOP_MS + FRAME_MS + EMULATION_MS
 
 
-def test_a_card_that_lies_is_found_out_by_what_the_device_remembers(rig: Warm, ready: Hot, tmp_path: Path) -> None:
+def test_a_card_that_lies_is_found_out_by_what_the_device_remembers(bench: Bench, tmp_path: Path) -> None:
     """That a promise was broken shows that the cases above could fail; that it is named is what the witness is for."""
-    outcome = carried_out(rig, ready, 6, Phase.STEADY, tmp_path / "case", lie=True)
+    outcome = carried_out(bench, 6, Phase.STEADY, tmp_path / "case", lie=True)
     assert not outcome.sound
     assert outcome.promises_broken
     assert Code.CONFIRMED_LOST.value in outcome.findings, outcome

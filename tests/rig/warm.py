@@ -1,7 +1,8 @@
 """The device booted once, its memory saved: a start from there takes seconds instead of a minute.
 
-There are two such moments: `Warm`, up but with nothing inserted and no daemon, and `Hot`, ready to record with a full
-buffer. What follows a power cut starts from the first, as nothing of a daemon outlives a cut.
+There are three such moments: `Warm`, up but with nothing inserted and no daemon; `Waiting`, the same with a daemon that
+has started and waits for its card; and `Hot`, ready to record with a full buffer. What follows a power cut starts from
+one of the first two, as nothing of a daemon outlives a cut.
 """
 
 from __future__ import annotations
@@ -74,11 +75,13 @@ class Moment:
 class Warm(Moment):
     """The device is up, its daemon has not been started, its card has recorded nothing and is not inserted."""
 
-    def start(self, card: str, store: str | None = None, memory: str | None = None) -> Camera:
-        """A camera at that moment, on a boot of its own. To be closed by `machine`."""
+    def start(
+        self, card: str, store: str | None = None, memory: str | None = None, *, utc_s: float | None = None
+    ) -> Camera:
+        """A camera at that moment, on a boot of its own, at that time of day or this. To be closed by `machine`."""
         machine = self.resume(self.drives(card, store, memory))
         try:
-            machine.set_clock()
+            machine.set_clock(utc_s)
             camera = Camera(machine)
             camera.be_another_boot()
         except BaseException:
@@ -89,6 +92,23 @@ class Warm(Moment):
     def boot(self, card: str, store: str | None = None, memory: str | None = None) -> Camera:
         """The same after a cold boot: of the saved moment's disk, whose file system is as a power cut leaves it."""
         return Camera(Machine(self.layers, self.drives(card, store, memory)))
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting(Moment):
+    """The daemon has started and waits for its card. All starts from here have one boot id, which is not Hot's."""
+
+    def start(self, card: str, store: str, memory: str, *, utc_s: float) -> Camera:
+        """A camera at that moment, at that time of day, with nothing mounted. To be closed by `machine`."""
+        machine = self.resume(self.drives(card, store, memory))
+        try:
+            machine.set_clock(utc_s)
+            camera = Camera(machine)
+            camera.watch()
+        except BaseException:
+            machine.kill()
+            raise
+        return camera
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +136,12 @@ def copy_image(image: Path, to: Path) -> Path:
 def warm(layers: Layers) -> Warm:
     """The saved machine of these layers, made unless it is there. Raises BuildError or RigError."""
     return Warm(layers, _layer(layers, "warm", (), lambda folder: _make(folder, layers)))
+
+
+def waiting(rig: Warm) -> Waiting:
+    """The same with a daemon, made unless it is there. Raises BuildError or RigError."""
+    key = (rig.folder.name,)
+    return Waiting(rig.layers, _layer(rig.layers, "waiting", key, lambda folder: _make_waiting(folder, rig)))
 
 
 def hot(rig: Warm) -> Hot:
@@ -170,13 +196,20 @@ def _make(folder: Path, layers: Layers) -> None:
     shutil.copy(folder / "log", folder / "made.log")
 
 
+def _make_waiting(folder: Path, rig: Warm) -> None:
+    with rig.resume(_later(folder, rig)) as machine:
+        machine.set_clock()
+        camera = Camera(machine)
+        camera.be_another_boot()
+        camera.start()
+        # It would say "ready" if it had a card.
+        camera.wait_shows("fault")
+        camera.let_pass(BUFFER_S)
+        machine.save(folder / "state.zst")
+
+
 def _make_hot(folder: Path, rig: Warm) -> None:
-    disks = {name: rig.copy_disk(name, folder / f"{name}.ext4") for name in DISKS_BYTES}
-    root = folder / "root.qcow2"
-    backing = rig.folder / "root.qcow2"
-    run_logged(folder, "qemu-img", "create", "-f", "qcow2", "-b", str(backing), "-F", "qcow2", str(root))
-    drives = Drives(f"file={root},format=qcow2", **{name: file_drive(image) for name, image in disks.items()})
-    with rig.resume(drives) as machine:
+    with rig.resume(_later(folder, rig)) as machine:
         machine.set_clock()
         camera = Camera(machine)
         camera.be_another_boot()
@@ -186,3 +219,11 @@ def _make_hot(folder: Path, rig: Warm) -> None:
         camera.wait_shows("ready")
         camera.let_pass(BUFFER_S)
         machine.save(folder / "state.zst")
+
+
+def _later(folder: Path, rig: Warm) -> Drives:
+    """Disks that go on from those of `rig`, and keep what is written."""
+    disks = {name: file_drive(rig.copy_disk(name, folder / f"{name}.ext4")) for name in DISKS_BYTES}
+    root, backing = folder / "root.qcow2", rig.folder / "root.qcow2"
+    run_logged(folder, "qemu-img", "create", "-f", "qcow2", "-b", str(backing), "-F", "qcow2", str(root))
+    return Drives(f"file={root},format=qcow2", **disks)
