@@ -191,10 +191,7 @@ class Camera:
 
     def verify(self) -> tuple[int, str]:
         """`bodycam verify` of the vault, in the guest: exit code and what it printed."""
-        reply = self.machine.hand.ask(
-            "run", shell=f"bodycam verify --root {VAULT}/device/root.pem {VAULT}", timeout_s=180
-        )
-        return int(reply["rc"]), str(reply["out"])
+        return self.machine.attempt(f"bodycam verify --root {VAULT}/device/root.pem {VAULT}", timeout_s=180)
 
     def copy_vault(self, into: Path) -> None:
         """Copy the vault out, to be looked at here."""

@@ -159,12 +159,17 @@ class Machine:
         assert self._process is not None
         return self._process.pid
 
+    def attempt(self, shell: str, timeout_s: float = 120) -> tuple[int, str]:
+        """Run a shell command in the guest: its exit code (124 when it took too long), and what it printed."""
+        reply = self.hand.ask("run", shell=shell, limit_s=timeout_s, timeout_s=timeout_s + 30)
+        return int(reply["rc"]), str(reply["out"])
+
     def run(self, shell: str, timeout_s: float = 120) -> str:
         """What a shell command in the guest prints. Raises GuestError when it fails."""
-        reply = self.hand.ask("run", shell=shell, timeout_s=timeout_s)
-        if reply["rc"] != 0:
-            raise GuestError(f"In the guest `{shell}` ended with {reply['rc']}:\n{reply['out']}")
-        return str(reply["out"])
+        code, said = self.attempt(shell, timeout_s)
+        if code != 0:
+            raise GuestError(f"In the guest `{shell}` ended with {code}:\n{said}")
+        return said
 
     def set_clock(self, utc_s: float | None = None) -> None:
         """Set the guest's time of day, to this machine's unless said: a saved state has that of then."""

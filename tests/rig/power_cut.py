@@ -201,11 +201,11 @@ def _cut_in_recovery(case: _Case, camera: Camera, power: _Powered, moment: Momen
 def _insert(camera: Camera, noted: list[str], *, start: bool) -> bool:
     """Mount the disks as the cut left them, as a boot does, and start. False when that cannot be, which is noted."""
     for device in ("vdb", "vdc", "vdd"):
-        checked = camera.machine.hand.ask("run", shell=f"e2fsck -p /dev/{device}", timeout_s=120)
-        if checked["rc"] > 1:
+        code, _ = camera.machine.attempt(f"e2fsck -p /dev/{device}")
+        if code > 1:
             # Preening gives up only where the file system breaks its own promises.
-            noted.append(f"e2fsck -p {device}: {checked['rc']}")
-            camera.machine.hand.ask("run", shell=f"e2fsck -fy /dev/{device}", timeout_s=300)
+            noted.append(f"e2fsck -p {device}: {code}")
+            camera.machine.attempt(f"e2fsck -fy /dev/{device}", timeout_s=300)
     try:
         camera.insert_card()
     except GuestError as error:
