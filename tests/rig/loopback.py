@@ -6,9 +6,7 @@ import io
 import re
 import wave
 
-import numpy as np
-
-from agent.capture.scene import DEFAULT_MARK_EVERY_S, Tone
+from agent.capture.scene import Tone
 from agent.clock import NS_PER_S
 from tests.rig.machine import Machine
 
@@ -71,11 +69,3 @@ def uptime_ns(machine: Machine, shell: str) -> int:
     """Run a command in the guest; returns when it began, without the time that a shell takes to start."""
     seconds = machine.run(f"read -r now _ </proc/uptime; {shell} && echo $now").split()[-1]
     return round(float(seconds) * NS_PER_S)
-
-
-def marks_ns(began_ns: int, from_ns: int, to_ns: int) -> list[int]:
-    """When the tone bursts between two boot times."""
-    every_ns = DEFAULT_MARK_EVERY_S * NS_PER_S
-    first = -(-(from_ns - began_ns) // every_ns)
-    last = min((to_ns - began_ns) // every_ns, TONE_S // DEFAULT_MARK_EVERY_S - 1)
-    return [began_ns + int(mark) * every_ns for mark in np.arange(max(0, first), last + 1)]

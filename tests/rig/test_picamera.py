@@ -25,7 +25,7 @@ STALL_MS = 3000
 """Twice as patient as by default: the machine under the guest may be busy, and no picture come for that."""
 TELLING_MS = 500
 """Beyond stall_ms: with the default of 1500 the wearer knows within 2 s."""
-EMULATION_MS = 1500
+EMULATION_MS = 10_000
 """What two busy cores without KVM may add to that."""
 DOCTOR_TRIES = 3
 """It gives a camera half a minute, which a busy machine under the guest may not have had."""

@@ -14,7 +14,7 @@ from tests.rig.power_cut import CAUGHT_UP_FRAGMENTS, Bench, run
 
 GOP_MS = 1000
 FRAME_MS = 100
-EMULATION_MS = 1500
+EMULATION_MS = 5000
 """What encoding, signing and writing a fragment may take on two busy cores without KVM, where a Pi takes 50 ms."""
 
 

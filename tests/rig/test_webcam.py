@@ -14,7 +14,7 @@ from tests.rig.warm import Warm, file_drive
 from tests.rig.webcam import FPS
 from tests.rig.webcam_shift import STALL_MS, Shift, tell
 
-TOLD_WITHIN_MS = 2000 + 3000
+TOLD_WITHIN_MS = 2000 + 10_000
 """Two seconds, and what two busy cores without KVM add: agent and rig are some ten times as slow there as on a Pi, and
 more so when others want the cores as well. On quiet ones it took 0.5 s."""
 LATE_FRAMES = 2 * FPS

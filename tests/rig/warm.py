@@ -168,7 +168,8 @@ def new_device(layers: Layers, folder: Path) -> Drives:
             file.truncate(size_bytes)
         # All of it initialised now: the kernel would otherwise do it behind the tests' backs.
         lazily = "lazy_itable_init=0,lazy_journal_init=0"
-        run_logged(folder, "mkfs.ext4", "-q", "-F", "-L", name, "-E", lazily, str(image))
+        # Blocks of the size that a card of more than half a gigabyte gets.
+        run_logged(folder, "mkfs.ext4", "-q", "-F", "-b", "4096", "-L", name, "-E", lazily, str(image))
     disks = {name: file_drive(folder / f"{name}.ext4") for name in DISKS_BYTES}
     return Drives(f"file={root},format=qcow2", **disks)
 
