@@ -43,9 +43,13 @@ def judge_witness(facts: WitnessFacts, settings: Settings) -> Check:
     """A camera records with a useless one as well as without."""
     path = settings.vault.witness_path
     if not facts.folder_exists:
-        return fail("witness", f"There is no folder for {path}.", f"Make it, for this user (uid {os.geteuid()}).")
+        return warn(
+            "witness",
+            f"There is no folder {Path(path).parent} to remember in what the card has confirmed.",
+            f"Make it, for this user (uid {os.geteuid()}).",
+        )
     if not facts.is_writable:
-        return fail("witness", f"{path} cannot be written.", f"Give it to this user (uid {os.geteuid()}).")
+        return warn("witness", f"{path} cannot be written.", f"Give it to this user (uid {os.geteuid()}).")
     if facts.shared:
         return warn("witness", f"{path} lies on the vault's own disk and proves nothing against it.", _ADVICE)
     if facts.filesystem in IN_MEMORY:

@@ -28,8 +28,8 @@ def settings_for(path: Path | str, vault: Path = Path("/v")) -> Settings:
         (replace(GOOD, shared=True), State.WARN, "lies on the vault's own disk and proves nothing against it"),
         (replace(GOOD, filesystem="tmpfs"), State.WARN, "a power cut takes it"),
         (replace(GOOD, filesystem="overlay", shared=None), State.WARN, "may be in memory"),
-        (replace(GOOD, is_writable=False), State.FAIL, "cannot be written"),
-        (replace(GOOD, folder_exists=False), State.FAIL, "There is no folder"),
+        (replace(GOOD, is_writable=False), State.WARN, "cannot be written"),
+        (replace(GOOD, folder_exists=False), State.WARN, "There is no folder"),
     ],
 )
 def test_what_it_is_worth(facts: WitnessFacts, state: State, said: str) -> None:
