@@ -76,7 +76,7 @@ def shell(rig: Warm) -> None:
         drives = rig.drives(file_drive(rig.copy_card(Path(folder) / "card.ext4")))
         print(  # noqa: T201
             "The device is up; press Enter for its prompt. `mount /var/lib/bodycam/card` inserts the card,"
-            " `systemctl start bodycam` starts the camera, in half a minute; `poweroff` ends. What you do is forgotten.",
+            " `systemctl start bodycam` starts the camera (half a minute); `poweroff` ends. What you do is forgotten.",
             flush=True,
         )
         with Machine(rig.layers, drives, state=rig.folder / "state.zst", terminal=True) as machine:
