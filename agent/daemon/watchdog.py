@@ -120,7 +120,7 @@ class Watchdog:
             and now_ns - report.since_ns > STALL_SHOWN_NS
         ):
             told = f"The card does not answer ({report.doing}); what is recorded waits in memory. Check the card."
-            self._stall = self._stall or report
+            self._stall = report  # the newest: what a suspend took is no longer in it
         elif self._stall is not None:
             self._journal_stall(storage, self._stall, now_ns)
             self._stall = None

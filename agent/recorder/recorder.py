@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from agent.clock import NS_PER_MS, Clock
 from agent.encryption.recipients import Recipients
-from agent.errors import StorageError, VaultLockedError
+from agent.errors import StorageError
 from agent.recorder.plan import RecordingPlan
 from agent.recorder.recording import RESERVE_BYTES, RecordingWriter
 from agent.vault.filesystem import Filesystem
@@ -36,16 +36,6 @@ class _Failing:
     message: str
     pause_ns: int
     retry_at_ns: int
-
-
-class Hold(Protocol):
-    """The hold that this process has on the vault's folder: see VaultLock."""
-
-    def regain(self) -> None:
-        """Hold what is there now. Raises StorageError when that cannot be, VaultLockedError when somebody else does."""
-
-    def release(self) -> None:
-        """Let go of it."""
 
 
 class RecorderListener(Protocol):
@@ -84,9 +74,8 @@ class Recorder:
         segment_s: int,
         recipients: Recipients | None = None,
         personal: Mapping[str, str] | None = None,
-        hold: Hold | None = None,
     ) -> None:
-        """recipients, personal: see RecordingWriter. hold: None where nobody else can come to the vault."""
+        """recipients, personal: see RecordingWriter."""
         self._filesystem = filesystem
         self._layout = layout
         self._journal = journal
@@ -95,7 +84,6 @@ class Recorder:
         self._segment_s = segment_s
         self._recipients = recipients
         self._personal = personal
-        self._hold = hold
         self._writers: dict[int, RecordingWriter] = {}
         self._failing: dict[int, _Failing] = {}
         self._faulty = False
@@ -200,26 +188,14 @@ class Recorder:
         if failing is not None and now_ns < failing.retry_at_ns:
             return False
         try:
-            if self._failing and self._hold is not None:
-                self._hold.regain()  # the card may have been away, and may be another one
-                self._journal.require_own_folder()
             done = action()
-        except (StorageError, VaultLockedError) as error:
+        except StorageError as error:
             pause_ns = FIRST_RETRY_NS if failing is None else min(failing.pause_ns * 2, LAST_RETRY_NS)
             self._failing[who] = _Failing(str(error), pause_ns, self._clock.boottime_ns() + pause_ns)
-            self._let_go_of_what_fails()
             return False
         if done or who == _JOURNAL:  # a recording that had nothing to write has not shown that it can
             self._failing.pop(who, None)
         return done
-
-    def _let_go_of_what_fails(self) -> None:
-        """When nothing has worked for some seconds: with nothing open on it a card can be unmounted and mended."""
-        failing = self._failing.get(_JOURNAL)
-        if self._hold is not None and failing is not None and failing.pause_ns >= LAST_RETRY_NS:
-            with suppress(StorageError):
-                self._journal.let_go()
-            self._hold.release()
 
     def _note_storage(self) -> None:
         for number in set(self._failing) - set(self._writers) - {_JOURNAL}:

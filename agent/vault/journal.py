@@ -112,6 +112,9 @@ class Journal:
         self._uncommitted: list[_Uncommitted] = []
         self._lost_records = 0
         self._doubtful = False
+        """After a failed write: the card may be another one."""
+        self._tried: set[str] = set()
+        """SHA-256 of files that may have got the next name although that was reported to have failed."""
         self.signer_fault: str | None = None
         """Why the last signature is pending, or None when it is not."""
         self.on_confirmed: Callable[[int, str], None] | None = None
@@ -193,17 +196,6 @@ class Journal:
         self.close()
         self._signer = signer
 
-    def let_go(self) -> None:
-        """Have nothing open. What is uncommitted goes into a new file, when this folder is there again."""
-        self._doubtful = True
-        self.close()
-
-    def require_own_folder(self) -> None:
-        """Raises StorageError when the next file would not go where this chain lies: another card is in the slot."""
-        if self._file is None:
-            name = journal_name(self._number + 1)
-            self._require_own_folder(set(self._filesystem.list_dir(self._folder)), name)
-
     def close(self) -> None:
         """Release the file. Commit first: what is only remembered is gone with the process."""
         if self._file is not None:
@@ -266,41 +258,40 @@ class Journal:
         try:
             file.write(line)
             file.datasync()
+            self._tried.add(sha256_hex(line))
             self._filesystem.rename(beside, self._folder / name)
         except StorageError:
             file.close()
             raise
         self._number += 1
         self._doubtful = False
+        self._tried.clear()
         self._file, self._file_bytes, self._name_durable = file, len(line), False
         self._set_head(opening)
         if opening.seq == 1:
             self.first_sha256 = opening.sha256
 
     def _require_own_folder(self, taken: set[str], name: str) -> None:
-        # The other card's journal would get a file of another chain, in place of one of its own perhaps.
+        """Raises StorageError when the chain does not end in this folder: another card came into the slot meanwhile.
+
+        Its journal would get a file of another chain, in place of one of its own perhaps.
+        """
         if self._tail.name is not None and self._tail.name not in taken:
             raise StorageError(_OTHER_CARD.format(self._folder))
-        if name in taken:
-            # A rename that was carried out and still reported to have failed leaves our own file there.
-            first = self._filesystem.read(self._folder / name).split(b"\n", 1)[0]
-            if self._prev_of(first) != self._head_sha256:
-                raise StorageError(_OTHER_CARD.format(self._folder))
+        # A rename that was carried out and still reported to have failed leaves our own file there, to the byte.
+        if name in taken and sha256_hex(self._read(name)) not in self._tried:
+            raise StorageError(_OTHER_CARD.format(self._folder))
         if self._doubtful and self._tail.name is not None:
-            try:
-                chained = self._filesystem.read(self._folder / self._tail.name)[: self._tail.chained_bytes]
-            except StorageError:
-                return  # a block of it that cannot be read any more must not keep the rest from being written
+            chained = self._read(self._tail.name)[: self._tail.chained_bytes]
             last = chained[:-1].rsplit(b"\n", 1)[-1]
             if len(chained) < self._tail.chained_bytes or sha256_hex(last.split(b"\t", 1)[0]) != self._head_sha256:
                 raise StorageError(_OTHER_CARD.format(self._folder))
 
-    @staticmethod
-    def _prev_of(line: bytes) -> str | None:
+    def _read(self, name: str) -> bytes:
         try:
-            return parse_line(line).prev
-        except JournalError:
-            return None
+            return self._filesystem.read(self._folder / name)
+        except FileNotFoundError as error:  # unmounted since the folder was listed
+            raise StorageError(_OTHER_CARD.format(self._folder)) from error
 
     def _opening_fields(self, name: str) -> dict[str, Any]:
         return {

@@ -30,7 +30,7 @@ from agent.encode.video import VideoEncoder
 from agent.errors import BodycamError, MicrophoneError, StorageError
 from agent.media.units import samples_to_ns
 from agent.recorder.plan import Stream
-from agent.recorder.recorder import Hold, Recorder
+from agent.recorder.recorder import Recorder
 from agent.settings.load import LoadedSettings
 from agent.settings.schema import (
     AudioSettings,
@@ -155,8 +155,6 @@ class Bench:
         self.pictures = PictureWatch(self.daemon.post)
         self.witness: WitnessDesk | None = None
         self.recorder: Recorder | None = None
-        self.vault_hold: Hold | None = None
-        """What `open_vault` gives the recorder to hold the vault by."""
         self.stream: Stream | None = None
         self._video: VideoEncoder | None = None
         self._signed: SignedRing | None = None
@@ -199,7 +197,6 @@ class Bench:
                 self.daemon,
                 loaded,
                 witness=self.witness,
-                hold=self.vault_hold,
             )
         except StorageError as error:
             self.daemon.storage_fault(str(error))

@@ -280,6 +280,44 @@ def test_a_card_that_is_exchanged_after_a_failure_is_not_written(tmp_path: Path,
     assert numbers_in(slot) == [1, 2, 3]
 
 
+def test_a_file_that_somebody_else_continued_the_chain_with_is_not_replaced(tmp_path: Path) -> None:
+    filesystem, folder = FailingCard(), tmp_path / "journal"
+    journal = committed(journal_on(folder, filesystem), 1)
+    journal.append("test", n=2)
+    filesystem.fails = True
+    with pytest.raises(StorageError):
+        journal.commit()
+    committed(journal_on(folder, PosixFilesystem()), 100)
+    before = contents(folder)
+    filesystem.fails = False
+    with pytest.raises(StorageError, match="put the card back"):
+        journal.commit()
+    assert contents(folder) == before
+
+
+def test_a_card_that_is_unmounted_while_it_is_looked_at_is_no_crash(tmp_path: Path) -> None:
+    class Unmounted(FailingCard):
+        gone = False
+
+        def read(self, path: Path) -> bytes:
+            if self.gone:
+                raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+            return super().read(path)
+
+    filesystem = Unmounted()
+    journal = committed(journal_on(tmp_path / "journal", filesystem), 1)
+    journal.append("test", n=2)
+    filesystem.fails = True
+    with pytest.raises(StorageError):
+        journal.commit()
+    filesystem.fails, filesystem.gone = False, True
+    with pytest.raises(StorageError, match="put the card back"):
+        journal.commit()
+    filesystem.gone = False
+    journal.commit()
+    assert numbers_in(tmp_path / "journal") == [1, 2]
+
+
 def test_a_rename_that_was_done_and_reported_as_failed_is_no_other_card(tmp_path: Path) -> None:
     class Renames(FailingCard):
         rename_fails = False

@@ -24,31 +24,6 @@ def test_a_second_writer_is_refused_until_the_first_lets_go(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == [], "nothing needs to be written"
 
 
-def test_a_folder_that_is_another_one_by_now_is_locked_anew(tmp_path: Path) -> None:
-    """As when a card was pulled out and put back: what is mounted there is not what was locked."""
-    root = tmp_path / "vault"
-    root.mkdir()
-    lock = VaultLock(root)
-    root.rename(tmp_path / "away")
-    root.mkdir()
-    lock.regain()
-    with pytest.raises(VaultLockedError):
-        VaultLock(root)
-    VaultLock(tmp_path / "away").release()
-    lock.release()
-    lock.release()
-    others = VaultLock(root)
-    with pytest.raises(VaultLockedError):
-        lock.regain()
-    others.release()
-    lock.regain()
-    with pytest.raises(VaultLockedError):
-        VaultLock(root)
-    root.rmdir()
-    with pytest.raises(StorageError):
-        lock.regain()
-
-
 HOLDER = """
 import sys
 from pathlib import Path
