@@ -6,6 +6,7 @@ From then on each commit of the journal is handed on to that memory.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,12 +81,20 @@ def open_witness(settings: Settings, clock: Clock) -> WitnessKeeper | None:
         return None
     path = Path(settings.vault.witness_path)
     keeper = WitnessKeeper(WitnessFile(path), clock).start()
-    try:
-        shared = share_medium(settings.vault.path, path)
-    except OSError as error:
-        log("witness-medium", logging.WARNING, error=str(error))
-        return keeper
-    if shared:
-        message = f"{path} lies on the same disk as the vault and proves nothing against it; put it on other flash."
-        log("witness-medium", logging.WARNING, message=message)
+    # On a thread of its own: a medium that hangs must not keep the camera from starting.
+    look_at = threading.Thread(
+        target=_look_at_medium, args=(settings.vault.path, path), name="witness-medium", daemon=True
+    )
+    look_at.start()
     return keeper
+
+
+def _look_at_medium(vault: Path, witness: Path) -> None:
+    try:
+        shared = share_medium(vault, witness)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a circle of links, before Python 3.13
+        log("witness-medium", logging.WARNING, error=str(error))
+        return
+    if shared:
+        message = f"{witness} lies on the same disk as the vault and proves nothing against it; put it on other flash."
+        log("witness-medium", logging.WARNING, message=message)

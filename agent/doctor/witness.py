@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.doctor.check import Check, fail, ok, skipped, warn
+from agent.doctor.check import Check, ok, skipped, warn
 from agent.doctor.storage import IN_MEMORY, filesystem_type
 from agent.settings.schema import Settings
 from agent.witness.medium import share_medium
@@ -68,5 +68,5 @@ def check_witness(settings: Settings) -> Check:
     path = Path(settings.vault.witness_path)
     try:
         return judge_witness(probe_witness(settings.vault.path, path), settings)
-    except OSError as error:
-        return fail("witness", f"{path} cannot be looked at: {error.strerror}.", "Correct vault.witness_path.")
+    except (OSError, RuntimeError) as error:  # RuntimeError: a circle of links, before Python 3.13
+        return warn("witness", f"{path} cannot be looked at: {error}.", "Correct vault.witness_path.")

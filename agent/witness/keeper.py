@@ -6,6 +6,7 @@ passed over. What cannot be written is tried again and is a declared state; noth
 
 from __future__ import annotations
 
+import errno
 import threading
 from typing import Protocol
 
@@ -49,6 +50,8 @@ class WitnessKeeper:
         self._doing: tuple[str, int] | None = None
         self._pause_ns = 0
         self._stopping = False
+        self._kept: str | None = None
+        """Why it is left as it was: what could not be compared at the start must be there for the next one."""
         self._thread: threading.Thread | None = None
 
     def start(self) -> WitnessKeeper:
@@ -60,23 +63,31 @@ class WitnessKeeper:
     def remembered(self) -> Memory | None:
         """The newest record that the card is known to have confirmed: to this process, or else to one before it.
 
-        Raises StorageError when what one before it left cannot be read, or not in time.
+        Raises StorageError when what one before it left cannot be read, or not in time. Then this process writes none,
+        or a loss that it could not see would be forgotten; unless what was read is nothing that says anything.
         """
         with self._condition:
             if self._newest is not None:
                 return self._newest
             self._condition.wait_for(lambda: self._is_read, READ_TIMEOUT_S)
-            if self._read_error is not None:
-                raise self._read_error
-            if not self._is_read:
-                raise StorageError(None, f"The head witness did not answer within {READ_TIMEOUT_S:g} s")
-            return self._found
+            if self._is_read and self._read_error is None:
+                return self._found
+            error = self._read_error or StorageError(
+                errno.ETIMEDOUT, f"The head witness did not answer within {READ_TIMEOUT_S:g} s"
+            )
+            if error.errno is not None:
+                self._kept = (
+                    f"{error}; it stays as it was, for the next start to be compared with. Recording goes on. "
+                    "Look at the medium that vault.witness_path is on."
+                )
+            raise error
 
     def confirmed(self, memory: Memory) -> None:
         """The card has confirmed this record. Returns at once."""
         with self._condition:
-            self._newest = memory
-            self._condition.notify_all()
+            if self._kept is None:
+                self._newest = memory
+                self._condition.notify_all()
 
     def stop(self, timeout_s: float) -> bool:
         """Write what there is to write and end. False when it hangs, or could not be written."""
@@ -108,7 +119,7 @@ class WitnessKeeper:
                     f"The head witness does not answer ({self._doing[0]}); recording goes on. Look at the medium that "
                     "vault.witness_path is on."
                 )
-            return self._error
+            return self._kept or self._error
 
     def step(self) -> bool:
         """Do one thing that is to be done: read, or write the newest. False when there was nothing, or it failed."""

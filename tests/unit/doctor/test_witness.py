@@ -58,11 +58,11 @@ def test_one_that_cannot_be_written_is_seen(tmp_path: Path) -> None:
     assert check_witness(settings_for(tmp_path / "absent" / "head", tmp_path)).state is State.FAIL
 
 
-def test_a_medium_that_cannot_be_looked_at_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_medium_that_cannot_be_looked_at_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(_: Path, __: Path) -> bool:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(witness, "share_medium", fails)
     check = check_witness(settings_for(tmp_path / "head", tmp_path))
-    assert check.state is State.FAIL
+    assert check.state is State.WARN
     assert "Input/output error" in check.found

@@ -28,12 +28,13 @@ class Shelf:
         self.kept = kept
         self.written: list[int] = []
         self.error: str | None = None
+        self.errno: int | None = 5
         self.during: Callable[[], object] = lambda: None
 
     def read(self) -> Memory | None:
         self.during()
         if self.error:
-            raise StorageError(5, self.error)
+            raise StorageError(self.errno, self.error)
         return self.kept
 
     def write(self, memory: Memory) -> None:
@@ -105,9 +106,9 @@ def test_what_cannot_be_written_is_said_until_it_can_and_nothing_is_raised() -> 
     assert keeper.fault() is None
 
 
-def test_what_cannot_be_read_is_raised_at_the_start_and_written_all_the_same() -> None:
+def test_what_says_nothing_is_raised_at_the_start_and_written_over() -> None:
     shelf = Shelf(nth(3))
-    shelf.error = "Neither slot is whole"
+    shelf.error, shelf.errno = "Neither slot is whole", None
     keeper, _ = made(shelf)
     work(keeper)
     with pytest.raises(StorageError, match="Neither slot"):
@@ -116,6 +117,24 @@ def test_what_cannot_be_read_is_raised_at_the_start_and_written_all_the_same() -
     keeper.confirmed(nth(4))
     work(keeper)
     assert keeper.remembered() == shelf.kept == nth(4)
+
+
+def test_what_could_not_be_read_stays_for_the_next_start_to_be_compared_with() -> None:
+    """The card may have forgotten what this says: a process that could not look must not make that unseen."""
+    shelf = Shelf(nth(30))
+    shelf.error = "Input/output error"
+    keeper, _ = made(shelf)
+    work(keeper)
+    with pytest.raises(StorageError, match="Input/output error"):
+        keeper.remembered()
+    shelf.error = None
+    keeper.confirmed(nth(28))
+    work(keeper)
+    assert shelf.kept == nth(30)
+    assert "for the next start" in str(keeper.fault())
+    next_keeper, _ = made(shelf)
+    work(next_keeper)
+    assert next_keeper.remembered() == nth(30)
 
 
 def test_a_medium_that_hangs_is_said_and_the_start_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,12 +154,22 @@ def test_a_medium_that_hangs_is_said_and_the_start_goes_on(monkeypatch: pytest.M
     shelf.during = hangs
     keeper.step()
     assert seen[0] is None
-    assert seen[1] is not None
-    assert "does not answer" in seen[1]
-    assert keeper.fault() is None
+    assert "does not answer" in str(seen[1])
     shelf.during = lambda: None
     work(keeper)
-    assert shelf.kept == nth(4)
+    assert shelf.kept == nth(3)
+    assert "for the next start" in str(keeper.fault())
+
+
+def test_one_that_was_left_as_it_was_ends_at_once() -> None:
+    shelf = Shelf(nth(3))
+    shelf.error = "Input/output error"
+    keeper, _ = made(shelf)
+    keeper.start()
+    with pytest.raises(StorageError):
+        keeper.remembered()
+    keeper.confirmed(nth(4))
+    assert keeper.stop(60)
 
 
 def test_its_thread_ends_up_to_date() -> None:
