@@ -133,6 +133,8 @@ def run(bench: Bench, what: Plan, folder: Path) -> Outcome:
                 camera.machine.get_folder(STORE, store)
             camera.stop()
             camera.copy_vault(vault)
+        elif what.rules.lie_s is None:
+            outcome.unverifiable.append("it did not come back")
     if vault.is_dir():
         judge(vault, running, case.promised, outcome)
         if store.is_dir():
