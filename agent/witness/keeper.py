@@ -69,6 +69,10 @@ class WitnessKeeper:
         with self._condition:
             if self._newest is not None:
                 return self._newest
+            if self._is_read and self._found is None and self._read_error is None and self._thread is not None:
+                # There was none when this process began: its medium may have been mounted since, as the card was.
+                self._is_read = False
+                self._condition.notify_all()
             self._condition.wait_for(lambda: self._is_read, READ_TIMEOUT_S)
             if self._is_read and self._read_error is None:
                 return self._found
@@ -137,7 +141,7 @@ class WitnessKeeper:
             if self._pause_ns:
                 self._condition.wait_for(lambda: self._stopping, self._pause_ns / NS_PER_S)
             else:
-                self._condition.wait_for(lambda: self._stopping or self._newest != self._written)
+                self._condition.wait_for(lambda: self._stopping or not self._is_read or self._newest != self._written)
             return True
 
     def _read(self) -> bool:

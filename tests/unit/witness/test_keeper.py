@@ -161,6 +161,18 @@ def test_a_medium_that_hangs_is_said_and_the_start_goes_on(monkeypatch: pytest.M
     assert "for the next start" in str(keeper.fault())
 
 
+def test_one_whose_medium_is_mounted_after_the_start_is_read_when_it_is_asked_for() -> None:
+    shelf = Shelf()
+    keeper, _ = made(shelf)
+    keeper.start()
+    assert keeper.remembered() is None
+    shelf.kept = nth(8)
+    assert keeper.remembered() == nth(8)
+    keeper.confirmed(nth(9))
+    assert keeper.stop(60)
+    assert shelf.kept == nth(9)
+
+
 def test_one_that_was_left_as_it_was_ends_at_once() -> None:
     shelf = Shelf(nth(3))
     shelf.error = "Input/output error"
