@@ -94,15 +94,7 @@ def test_whatever_the_time_of_day_does_frames_and_files_keep_their_order(ready: 
             camera.machine.run(f"date -s @$(($(date +%s) + {step_s})) >/dev/null")
             fragments += 2
         wait_recording(camera, fragments)
-        before = len(camera.status_changes())
-        camera.hold()
-        camera.wait_shows("ready", since=before)
-        camera.stop()
-        camera.copy_vault(tmp_path / "vault")
-    layout = VaultLayout(tmp_path / "vault")
-    report = verify_path(layout.root, roots=load_chain(layout.root_certificate))
-    assert report.ok, report.findings
-    records = journal_records(PosixFilesystem(), layout)
+        layout, report, records = stop_and_judge(camera, tmp_path)
     (one,) = report.recordings
     steps_s = [clock["step_ms"] / 1000 for clock in of_type(records, "clock") if clock["reason"] == "step"]
     assert [round(step_s / YEAR_S) for step_s in steps_s] == [1, -2, 1]
