@@ -123,6 +123,12 @@ class Camera:
         """Hold the pin as long as a stop takes."""
         return self._press((0, 0), (HOLD_MS + 700, 1))
 
+    def end_recording(self) -> None:
+        """Hold the button, and wait until what ran is sealed. Raises RigError."""
+        before = len(self.status_changes())
+        self.hold()
+        self.wait_shows("ready", since=before)
+
     def hold_begin(self) -> int:
         """Begin to hold the pin, and leave it so; the boot time of the edge."""
         return self._press((0, 0))[0]

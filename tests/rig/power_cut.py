@@ -165,9 +165,7 @@ def _record_and_cut(case: _Case, camera: Camera, power: _Powered) -> tuple[Runni
         from_ns = camera.hold_begin() + round(HOLD_RECOGNISED_S * NS_PER_S)
         camera.let_pass((from_ns - machine.boottime_ns(time.monotonic_ns())) / NS_PER_S)
     elif what.phase is Phase.OFFLOAD:
-        before = len(camera.status_changes())
-        camera.hold()
-        camera.wait_shows("ready", since=before)
+        camera.end_recording()
         from_ns = machine.boottime_ns(time.monotonic_ns())
         camera.start_offload()
         disk = "store" if what.store_first else "card"
@@ -232,9 +230,7 @@ def _offload_again(camera: Camera, outcome: Outcome) -> None:
     """Let what the cut interrupted be finished: recordings, packages, receipts."""
     status = camera.status_changes()[-1].value
     if status["shows"] != "ready":
-        before = len(camera.status_changes())
-        camera.hold()
-        camera.wait_shows("ready", since=before)
+        camera.end_recording()
     camera.mount_store()
     try:
         camera.offload()

@@ -58,9 +58,7 @@ def test_from_the_first_boot_to_taking_it_off_again(debian_12: Layers, tmp_path:
         camera.wait_status(
             lambda status: (status["durable_fragments"] or 0) >= CAUGHT_UP_FRAGMENTS, "it recorded", timeout_s=90
         )
-        before = len(camera.status_changes())
-        camera.hold()
-        camera.wait_shows("ready", since=before)
+        camera.end_recording()
         camera.stop()
         camera.copy_vault(tmp_path / "vault")
         judge(VaultLayout(tmp_path / "vault"))

@@ -59,13 +59,6 @@ def durable(camera: Camera) -> int:
     return int(camera.status_changes()[-1].value["durable_fragments"] or 0)
 
 
-def stop(camera: Camera) -> None:
-    """End the recording, and wait until it is sealed."""
-    before = len(camera.status_changes())
-    camera.hold()
-    camera.wait_shows("ready", since=before)
-
-
 def scrub(camera: Camera) -> int:
     """A pass of `bodycam scrub`, by its unit; its exit code."""
     camera.machine.attempt("systemctl start bodycam-scrub.service", timeout_s=300)
@@ -98,7 +91,7 @@ def blocks(camera: Camera, name: str) -> list[int]:
 
 def finish(camera: Camera, folder: Path) -> tuple[Report, list[Record]]:
     """Stop and have a look at the vault."""
-    stop(camera)
+    camera.end_recording()
     return look(camera, folder, "button")
 
 
@@ -179,7 +172,7 @@ def test_a_card_that_turns_read_only_is_an_alarm_and_keeps_what_was_durable(read
             lambda status: status["shows"] in ("ready", "recording"), "it was back", LONGEST_WAIT_S, since=before
         )
         if camera.status()["recording"] is not None:
-            stop(camera)
+            camera.end_recording()
         camera.stop()
         camera.copy_vault(tmp_path / "vault")
     layout = VaultLayout(tmp_path / "vault")
@@ -240,7 +233,7 @@ def test_a_card_that_fills_up_ends_the_recording_in_order_and_takes_no_other(rea
 
 def test_bits_that_rot_are_found_by_the_scrub_and_named(ready: Hot, tmp_path: Path) -> None:
     with recording(ready, tmp_path) as (camera, disk):
-        stop(camera)
+        camera.end_recording()
         first = blocks(camera, "000001.m4s")[0]
         disk.rot(first * BLOCK_BYTES + 700)
         assert scrub(camera) == 1
@@ -257,7 +250,7 @@ def test_bits_that_rot_are_found_by_the_scrub_and_named(ready: Hot, tmp_path: Pa
 
 def test_a_file_that_cannot_be_read_any_more_is_named_by_the_scrub(ready: Hot, tmp_path: Path) -> None:
     with recording(ready, tmp_path) as (camera, disk):
-        stop(camera)
+        camera.end_recording()
         first = blocks(camera, "000001.m4s")[0]
         bad = first * BLOCK_BYTES
         disk.fail(lambda request: request.kind == READ and request.touches(bad))

@@ -33,9 +33,7 @@ def wait_recording(camera: Camera, fragments: int, since: int = 0) -> dict[str, 
 
 
 def stop_and_judge(camera: Camera, folder: Path) -> tuple[VaultLayout, Report, list[Record]]:
-    before = len(camera.status_changes())
-    camera.hold()
-    camera.wait_shows("ready", since=before)
+    camera.end_recording()
     camera.stop()
     camera.copy_vault(folder / "vault")
     layout = VaultLayout(folder / "vault")
