@@ -146,6 +146,7 @@ class _Step:
         if shown is not self.state.shown:
             self._update(shown=shown, alerted_ns=None)
             self.effects.append(Show(shown))
+            self._tell_unsafe(shown)
         self._alert(shown)
         stopping, idle = self.state.stopping, self.state.active is None and not self.state.finishing
         if stopping is not None and not self.state.exited:
@@ -335,13 +336,10 @@ class _Step:
             self.effects.append(Play(Cue.FAULT))
 
     def _note_frames(self, newest_frame_ns: int | None) -> None:
-        ticked_ns = self.state.ticked_ns
-        if ticked_ns is not None and self.now_ns - ticked_ns > STOOD_STILL_NS:
-            self._update(awake_ns=self.now_ns)
-        self._update(ticked_ns=self.now_ns)
+        self._note_standstill(newest_frame_ns)
         if not self.state.streaming or newest_frame_ns is None:
             return
-        silent_ns = self.now_ns - max(newest_frame_ns, self.state.awake_ns)
+        silent_ns = self.now_ns - max(newest_frame_ns, self.state.excused_ns)
         stall_ns = self.settings.camera.stall_ms * NS_PER_MS
         fresh = silent_ns <= stall_ns
         if fresh != self.state.frames_fresh:
@@ -349,8 +347,16 @@ class _Step:
             message = "Frames come again." if fresh else f"No frame for {silent_ns // NS_PER_MS} ms."
             self.effects.append(JournalRecord(type_, {"component": "camera", "message": message}))
             self._update(frames_fresh=fresh)
-        if silent_ns > HUNG_FACTOR * stall_ns:
+        if self.now_ns - max(newest_frame_ns, self.state.awake_ns) > HUNG_FACTOR * stall_ns:
             self._give_camera_up()
+
+    def _note_standstill(self, newest_frame_ns: int | None) -> None:
+        ticked_ns = self.state.ticked_ns
+        if ticked_ns is not None and self.now_ns - ticked_ns > STOOD_STILL_NS:
+            self._update(awake_ns=self.now_ns)
+            if newest_frame_ns != self.state.excused_frame_ns:
+                self._update(excused_ns=self.now_ns, excused_frame_ns=newest_frame_ns)
+        self._update(ticked_ns=self.now_ns)
 
     def _camera_hung(self, message: str) -> None:
         if self.state.stopping is None:
@@ -371,6 +377,19 @@ class _Step:
         if active is not None and every_ns and self.now_ns - active.reminded_ns >= every_ns:
             self._update(active=replace(active, reminded_ns=self.now_ns))
             self.effects.append(Play(Cue.REMINDER))
+
+    def _tell_unsafe(self, shown: Indication) -> None:
+        """A fault of storage is journalled by who met it; a recorder that is only too slow meets none."""
+        unsafe = shown is Indication.RECORDING_UNSAFE
+        if unsafe == self.state.unsafe_told:
+            return
+        self._update(unsafe_told=unsafe)
+        if unsafe:
+            timeout_ms = self.settings.recording.durable_timeout_ms
+            fields = {"message": f"Nothing of the running recording has become durable for {timeout_ms} ms."}
+        else:
+            fields = {"message": "The recording becomes durable again, or has ended."}
+        self.effects.append(JournalRecord("fault" if unsafe else "fault-cleared", {"component": "recording"} | fields))
 
     def _alert(self, shown: Indication) -> None:
         if shown not in _ALARMING:

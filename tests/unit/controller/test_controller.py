@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agent.clock import NS_PER_MS, NS_PER_S
-from agent.controller.controller import HUNG_FACTOR, STOP_TIMEOUT_NS
+from agent.controller.controller import HUNG_FACTOR, STOOD_STILL_NS, STOP_TIMEOUT_NS
 from agent.controller.effects import (
     AnnounceReady,
     Effect,
@@ -51,6 +51,11 @@ def recording() -> Drive:
     drive.run_ms(500)  # a press right behind a double press belongs to it
     drive.send(FragmentDurable(1))
     return drive
+
+
+def journalled(effects: list[Effect]) -> list[tuple[str, object]]:
+    """Type and component of what goes into the journal."""
+    return [(record.type, record.fields.get("component")) for record in of(effects, JournalRecord)]
 
 
 def durable_for_s(drive: Drive, seconds: int) -> list[Effect]:
@@ -117,9 +122,18 @@ def test_when_nothing_becomes_durable_for_too_long_the_wearer_is_told_and_told_a
     effects = drive.run_ms(200)
     assert of(effects, Show) == [Show(Indication.RECORDING_UNSAFE)]
     assert drive.cues(effects) == [Cue.FAULT]
+    assert journalled(effects) == [("fault", "recording")]
     assert drive.cues(drive.run_ms(4700)) == []
     assert drive.cues(drive.run_ms(300)) == [Cue.FAULT]
-    assert drive.send(FragmentDurable(1)) == [Show(Indication.RECORDING)]
+    effects = drive.send(FragmentDurable(1))
+    assert of(effects, Show) == [Show(Indication.RECORDING)]
+    assert journalled(effects) == [("fault-cleared", "recording")]
+
+
+def test_a_recording_that_ends_without_having_become_durable_ends_its_fault() -> None:
+    drive = recording()
+    drive.run_ms(SETTINGS.recording.durable_timeout_ms + 200)
+    assert journalled(drive.hold()) == [("fault-cleared", "recording")]
 
 
 def test_without_a_first_fragment_accepted_does_not_last() -> None:
@@ -403,9 +417,28 @@ def test_a_device_that_was_suspended_waits_for_its_camera_anew() -> None:
     drive.now_ns += 8 * 3600 * NS_PER_S  # CLOCK_BOOTTIME runs on
     effects = drive.tick() + drive.run_ms(SETTINGS.camera.stall_ms - 100)
     assert of(effects, StopRecording) == []
-    assert [record.type for record in of(effects, JournalRecord)] == []
+    assert journalled(effects) == [("fault", "recording")]  # nothing of which became durable meanwhile
     effects = drive.run_ms(SETTINGS.camera.stall_ms * HUNG_FACTOR)
     assert [stop.reason for stop in of(effects, StopRecording)] == ["camera-hung"]
+
+
+def test_a_processor_that_is_always_late_does_not_hide_that_no_frame_comes() -> None:
+    drive = ready()
+    drive.frames = False
+    effects: list[Effect] = []
+    for _ in range(6):  # each of them looks like a device that stood still
+        drive.now_ns += STOOD_STILL_NS + NS_PER_MS
+        effects += drive.tick()
+    assert of(effects, Show) == [Show(Indication.FAULT)]
+    assert drive.shows(Indication.FAULT)
+    assert of(effects, Exit) == []  # but that it hangs is not to be told from a processor that has no time for it
+    drive.frames = True
+    effects = drive.tick()
+    assert drive.shows(Indication.READY)
+    drive.frames = False
+    drive.now_ns += SETTINGS.camera.stall_ms * NS_PER_MS + STOOD_STILL_NS
+    drive.tick()
+    assert drive.shows(Indication.READY)  # another silence, which may have been a standstill again
 
 
 def test_a_camera_that_is_said_to_hang_ends_the_process_whatever_it_did_before() -> None:
