@@ -34,6 +34,10 @@ class StorageError(VaultError, OSError):
     """A write, fsync or directory operation failed; state on flash is unknown from there on."""
 
 
+class OtherCardError(StorageError):
+    """What stands under the vault's name is not the vault that was opened."""
+
+
 class JournalError(VaultError):
     """The journal cannot be read or continued."""
 

@@ -26,7 +26,7 @@ from agent.errors import StorageError, StoreError, VaultError
 from agent.recorder.enrolment import RECORD_TYPE, own_keys, read_enrolment
 from agent.recorder.places import RecordPlaces
 from agent.recorder.receipts import check_receipt, is_written_down
-from agent.recorder.recorder import Recorder, RecorderListener
+from agent.recorder.recorder import Hold, Recorder, RecorderListener
 from agent.recorder.recovery import Recovered, recover
 from agent.settings.load import LoadedSettings
 from agent.trust.records import CmsRecordSigner
@@ -65,6 +65,7 @@ def open_recorder(
     loaded: LoadedSettings,
     succession: Succession | None = None,
     witness: WitnessDesk | None = None,
+    hold: Hold | None = None,
 ) -> tuple[Recorder, Recovered]:
     """Journal, recovery, recorder.
 
@@ -72,6 +73,7 @@ def open_recorder(
     ConfigError when the vault is enrolled to encrypt to other keys than the configuration's.
 
     succession: a key that waits to take over from `signer`. witness: what is remembered of this card outside of it.
+    hold: the vault's lock.
     """
     settings = loaded.settings
     make_folders(filesystem, layout)
@@ -92,7 +94,7 @@ def open_recorder(
         encryption = enrolment.start_record(settings.encryption.recipients)
         remembered = witness.attend(journal, end).fields() if witness is not None else {}
         return _use_journal(
-            journal, end, filesystem, layout, clock, listener, loaded, encryption, remembered, succession
+            journal, end, filesystem, layout, clock, listener, loaded, encryption, remembered, succession, hold
         )
     except BaseException:
         journal.close()  # it is tried again for hours, and each try opens a new one
@@ -110,6 +112,7 @@ def _use_journal(
     encryption: dict[str, Any],
     remembered: dict[str, Any],
     succession: Succession | None,
+    hold: Hold | None,
 ) -> tuple[Recorder, Recovered]:
     settings = loaded.settings
     recipients = settings.encryption.recipients
@@ -150,6 +153,7 @@ def _use_journal(
         segment_s=settings.vault.segment_s,
         recipients=Recipients(recipients) if recipients else None,
         personal={"wearer": settings.device.wearer} if settings.device.wearer else None,
+        hold=hold,
     )
     return recorder, recovered
 
@@ -248,6 +252,7 @@ class VaultOpening:
             self._loaded,
             keys.succession,
             self._witness,
+            self._lock,
         )
 
     def _require_vault(self) -> None:
@@ -267,6 +272,10 @@ class VaultOpening:
             )
 
     def _secure(self) -> DeviceKeys:
+        if self._lock is not None and not self._lock.in_place():
+            # Another card since, and nothing was written on the one before: its key is not this one's either.
+            self._lock.release()
+            self._lock = self._keys = None
         if self._lock is None:
             self._lock = VaultLock(self._layout.root)
         if self._keys is None:

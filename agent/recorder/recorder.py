@@ -38,6 +38,16 @@ class _Failing:
     retry_at_ns: int
 
 
+class Hold(Protocol):
+    """What makes this the only writer of its vault; see VaultLock."""
+
+    def in_place(self) -> bool:
+        """Whether the vault that is held is the one that stands under its name now."""
+
+    def retake(self, is_ours: Callable[[], None]) -> None:
+        """Hold what stands there now, if `is_ours` does not raise. Raises what that does, and StorageError."""
+
+
 class RecorderListener(Protocol):
     """Whom the recorder tells. Called on the storage thread; must not block."""
 
@@ -48,7 +58,7 @@ class RecorderListener(Protocol):
         """The recording is sealed and its records are on flash."""
 
     def storage_fault(self, message: str) -> None:
-        """Writing failed and will be tried again."""
+        """Writing failed and will be tried again; said anew when the reason becomes another one."""
 
     def storage_restored(self) -> None:
         """Writing works again."""
@@ -74,8 +84,9 @@ class Recorder:
         segment_s: int,
         recipients: Recipients | None = None,
         personal: Mapping[str, str] | None = None,
+        hold: Hold | None = None,
     ) -> None:
-        """recipients, personal: see RecordingWriter."""
+        """recipients, personal: see RecordingWriter. hold: None where no card can be exchanged."""
         self._filesystem = filesystem
         self._layout = layout
         self._journal = journal
@@ -84,9 +95,10 @@ class Recorder:
         self._segment_s = segment_s
         self._recipients = recipients
         self._personal = personal
+        self._hold = hold
         self._writers: dict[int, RecordingWriter] = {}
         self._failing: dict[int, _Failing] = {}
-        self._faulty = False
+        self._fault: str | None = None
         self._end_reason: str | None = None
         self._signer_fault: str | None = None
         self._waiting: list[Callable[[], None]] = []
@@ -188,6 +200,7 @@ class Recorder:
         if failing is not None and now_ns < failing.retry_at_ns:
             return False
         try:
+            self._require_own_card()
             done = action()
         except StorageError as error:
             pause_ns = FIRST_RETRY_NS if failing is None else min(failing.pause_ns * 2, LAST_RETRY_NS)
@@ -197,24 +210,38 @@ class Recorder:
             self._failing.pop(who, None)
         return done
 
+    def _require_own_card(self) -> None:
+        """Before anything is written: another card in this one's place must get none of it.
+
+        A card that was pulled out and is back is mounted anew, and is known by how its journal ends. Raises
+        StorageError, and JournalError when it is ours and only a start can go on from what is on it.
+        """
+        if self._hold is not None and not self._hold.in_place():
+            self._hold.retake(self._journal.require_own_folder)
+
     def _note_storage(self) -> None:
         for number in set(self._failing) - set(self._writers) - {_JOURNAL}:
             del self._failing[number]  # it finished, so it could
         fault = next((failing.message for failing in self._failing.values()), None)
-        if fault is not None and not self._faulty:
-            self._journal.append("fault", component="storage", message=fault)
-            self._listener.storage_fault(fault)
-            self._try(_JOURNAL, self._commit)
-        elif fault is None and self._faulty:
+        if fault == self._fault:
+            return
+        before, self._fault = self._fault, fault
+        if fault is None:
             self._journal.append("fault-cleared", component="storage", message="Writing works again.")
             self._listener.storage_restored()
-        self._faulty = fault is not None
+            return
+        if before is None:  # what it is further is in the log, and for whoever asks; the journal says the first
+            self._journal.append("fault", component="storage", message=fault)
+        self._listener.storage_fault(fault)
+        self._try(_JOURNAL, self._commit)
 
     def _note_room(self) -> None:
         now_ns = self._clock.boottime_ns()
         if now_ns < self._room_due_ns:
             return
         self._room_due_ns = now_ns + ROOM_EVERY_NS
+        if self._hold is not None and not self._hold.in_place():
+            return  # the room on another card is no news
         with suppress(StorageError):  # a card that cannot even say that much fails elsewhere, too, and is told there
             self._listener.storage_room(self._filesystem.free_bytes(self._layout.root) - RESERVE_BYTES)
 

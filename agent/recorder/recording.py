@@ -193,11 +193,12 @@ class RecordingWriter:
         size_bytes = sum(len(fragment.data) for fragment in fragments)
         if (free := self._filesystem.free_bytes(self._layout.root)) < size_bytes + RESERVE_BYTES:
             raise StorageError(28, f"Only {free} bytes are free; offload this camera to make room", str(self._folder))
-        if self._init is None:
-            self._filesystem.make_dir(self._folder)
-            write_whole(self._filesystem, self._folder / INIT_NAME, fragments[0].init)
-            self._init = fragments[0].init
         if self._segment is None:
+            if not self._opened:
+                # At each try: a folder whose sync failed, or whose card was away, may have gone again.
+                self._filesystem.make_dir(self._folder)
+                write_whole(self._filesystem, self._folder / INIT_NAME, fragments[0].init)
+                self._init = fragments[0].init
             self._segment = self._create_segment()
         first_90k = self._segment.first_media_90k
         begin_90k = fragments[0].first_media_90k if first_90k is None else first_90k
@@ -208,6 +209,8 @@ class RecordingWriter:
             torn, self._segment = self._segment, None
             self._seal(torn.seal("torn"))
             raise
+        if not self._names_durable:
+            self._sync_names()
         for checkpoint in checkpoints:
             self._totals["fragments"] += 1
             checkpoint["fragment"] = self._totals["fragments"]
@@ -226,6 +229,23 @@ class RecordingWriter:
             # The name may be taken all the same, so the next try uses the next one and the journal says why.
             self._seal(never_created(name, body))
             raise
+
+    def _sync_names(self) -> None:
+        """Make the new segment's name durable. Raises StorageError; then the file counts as one that is not there.
+
+        A folder whose sync failed is like a file whose did: a second sync may succeed without having written anything.
+        So the fragments are written again, under a name that makes the folder dirty again.
+        """
+        assert self._segment is not None
+        try:
+            self._filesystem.sync_dir(self._folder)
+            if not self._opened:
+                self._filesystem.sync_dir(self._layout.recordings)
+        except StorageError:
+            unnamed, self._segment = self._segment, None
+            self._seal(unnamed.seal_unnamed())
+            raise
+        self._names_durable = True
 
     def _new_body(self) -> SegmentBody:
         return ClearBody() if self._recipients is None else EncryptedBody(self._recipients.new_stream())
@@ -249,12 +269,7 @@ class RecordingWriter:
         self.note("segment", **segment)
 
     def _confirm(self) -> None:
-        """Make durable what names and vouches for the fragments written last, then let the ring go on."""
-        if not self._names_durable:
-            self._filesystem.sync_dir(self._folder)
-            if not self._opened:
-                self._filesystem.sync_dir(self._layout.recordings)
-            self._names_durable = True
+        """Make durable what vouches for the fragments written last, then let the ring go on."""
         if not self._appended:
             if not self._opened:
                 self._open()
@@ -325,6 +340,7 @@ class RecordingWriter:
             self._closed_appended = True
         self._journal.commit()
         if self._init is not None:
+            self._filesystem.make_dir(self._folder)  # nothing of it was durable, and it went with the card
             write_whole(self._filesystem, self._folder / RECORDING_JSON_NAME, self._summary.to_json())
         self.plan.cursor.close()
         self.finished = True

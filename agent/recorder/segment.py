@@ -102,9 +102,15 @@ class OpenSegment:
             fields["unconfirmed_bytes"] = self.unconfirmed_bytes
         return fields
 
+    def seal_unnamed(self) -> dict[str, Any]:
+        """Close a file whose name may not last, and return its segment record: it holds nothing of ours."""
+        with suppress(StorageError):
+            self._file.close()
+        return never_created(self.name, self._body)
+
 
 def never_created(name: str, body: SegmentBody) -> dict[str, Any]:
-    """The segment record of a file whose creation failed: it may or may not exist, and holds nothing of ours."""
+    """The segment record of a file that may or may not exist, and holds nothing of ours."""
     return OpenSegment(name, _NoFile(), body).seal("torn")
 
 

@@ -11,12 +11,13 @@ file named NNNNNN.journal always begins with a whole record.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from agent.clock import Clock, WallObservation
-from agent.errors import BodycamError, JournalError, StorageError
+from agent.errors import BodycamError, JournalError, OtherCardError, StorageError
 from agent.vault.filesystem import AppendFile, Filesystem
 from agent.vault.journal_end import JournalEnd
 from agent.vault.layout import journal_name
@@ -26,6 +27,9 @@ MAX_UNCOMMITTED = 10_000
 _OTHER_CARD = (
     "{} is not where this camera's journal was a moment ago; put the card back that was in, or restart the camera to "
     "use this one."
+)
+_FORGETFUL_CARD = (
+    "The card is back, but its journal in {} does not end as it did before; the camera starts again from what is there."
 )
 
 
@@ -108,7 +112,6 @@ class Journal:
         self._rotate_bytes = rotate_bytes
         self._file: AppendFile | None = None
         self._file_bytes = 0
-        self._name_durable = False
         self._uncommitted: list[_Uncommitted] = []
         self._lost_records = 0
         self._doubtful = False
@@ -120,7 +123,7 @@ class Journal:
         self.on_confirmed: Callable[[int, str], None] | None = None
         """Told `seq` and SHA-256 of the newest record after each commit; must return at once and raise nothing."""
         self.first_sha256: str | None = None
-        """SHA-256 of the journal's first record, if this writer has written it."""
+        """SHA-256 of the journal's first record; None while there is none, or it cannot be read."""
         end = end or JournalEnd(filesystem, folder)
         self._number = int(end.names[-1].split(".")[0]) if end.names else 0
         self._head_seq = 0
@@ -144,6 +147,7 @@ class Journal:
                 f"The newest journal file {path} does not begin with a whole record, which no power cut can cause. "
                 "Keep the vault as it is, copy it for examination, and start with a new one."
             )
+        self.first_sha256 = end.first_sha256()
         self.last_record = found.record(len(found) - 1)
         self._set_head(self.last_record)
         torn = found.data[found.chained_bytes :]
@@ -178,9 +182,6 @@ class Journal:
             return
         if self._file is None or self._file_bytes >= self._rotate_bytes:
             self._start_file()
-        if not self._name_durable:
-            self._filesystem.sync_dir(self._folder)
-            self._name_durable = True
         if self._lost_records:
             lost, self._lost_records = self._lost_records, 0
             self._uncommitted.append(_Uncommitted("records-lost", self._clock.observe(), {"records": lost}))
@@ -195,6 +196,23 @@ class Journal:
         """Sign with another key, in a new file: every record of a file is of one key. Commit first."""
         self.close()
         self._signer = signer
+
+    def require_own_folder(self) -> None:
+        """What stands under the folder's name may be another card than before: go on only if the chain ends there.
+
+        Raises StorageError when it does not, or cannot be read, and JournalError when it is this journal all the same:
+        what it lacks had been confirmed, or somebody went on with it, so only a start can go on from there.
+        """
+        if self._file is not None:
+            with suppress(StorageError):
+                self._retire("write-failed", exact=False).close()
+        self._doubtful = True
+        try:
+            self._require_chain_end(set(self._filesystem.list_dir(self._folder)), journal_name(self._number + 1))
+        except OtherCardError:
+            if self.first_sha256 == JournalEnd(self._filesystem, self._folder).first_sha256() is not None:
+                raise JournalError(_FORGETFUL_CARD.format(self._folder)) from None
+            raise
 
     def close(self) -> None:
         """Release the file. Commit first: what is only remembered is gone with the process."""
@@ -251,7 +269,7 @@ class Journal:
         (opening,) = self._chain([_Uncommitted("journal-open", self._clock.observe(), self._opening_fields(name))])
         line = opening.line()
         taken = set(self._filesystem.list_dir(self._folder))
-        self._require_own_folder(taken, name)
+        self._require_chain_end(taken, name)
         attempt = next(n for n in range(1, len(taken) + 2) if f"{name}.part{n}" not in taken)
         beside = self._folder / f"{name}.part{attempt}"
         file = self._filesystem.create(beside)
@@ -260,38 +278,40 @@ class Journal:
             file.datasync()
             self._tried.add(sha256_hex(line))
             self._filesystem.rename(beside, self._folder / name)
+            self._filesystem.sync_dir(self._folder)
         except StorageError:
             file.close()
             raise
         self._number += 1
         self._doubtful = False
         self._tried.clear()
-        self._file, self._file_bytes, self._name_durable = file, len(line), False
+        self._file, self._file_bytes = file, len(line)
         self._set_head(opening)
         if opening.seq == 1:
             self.first_sha256 = opening.sha256
 
-    def _require_own_folder(self, taken: set[str], name: str) -> None:
-        """Raises StorageError when the chain does not end in this folder: another card came into the slot meanwhile.
+    def _require_chain_end(self, taken: set[str], name: str) -> None:
+        """Raises OtherCardError when the chain does not end in this folder: another card came into the slot meanwhile.
 
         Its journal would get a file of another chain, in place of one of its own perhaps.
         """
         if self._tail.name is not None and self._tail.name not in taken:
-            raise StorageError(_OTHER_CARD.format(self._folder))
-        # A rename that was carried out and still reported to have failed leaves our own file there, to the byte.
+            raise OtherCardError(_OTHER_CARD.format(self._folder))
+        # A rename that was carried out and still reported to have failed, or whose folder could not be synced, leaves
+        # our own file there, to the byte. Nothing has vouched for it: it is replaced.
         if name in taken and sha256_hex(self._read(name)) not in self._tried:
-            raise StorageError(_OTHER_CARD.format(self._folder))
+            raise OtherCardError(_OTHER_CARD.format(self._folder))
         if self._doubtful and self._tail.name is not None:
             chained = self._read(self._tail.name)[: self._tail.chained_bytes]
             last = chained[:-1].rsplit(b"\n", 1)[-1]
             if len(chained) < self._tail.chained_bytes or sha256_hex(last.split(b"\t", 1)[0]) != self._head_sha256:
-                raise StorageError(_OTHER_CARD.format(self._folder))
+                raise OtherCardError(_OTHER_CARD.format(self._folder))
 
     def _read(self, name: str) -> bytes:
         try:
             return self._filesystem.read(self._folder / name)
         except FileNotFoundError as error:  # unmounted since the folder was listed
-            raise StorageError(_OTHER_CARD.format(self._folder)) from error
+            raise OtherCardError(_OTHER_CARD.format(self._folder)) from error
 
     def _opening_fields(self, name: str) -> dict[str, Any]:
         return {

@@ -186,32 +186,71 @@ def test_a_card_that_turns_read_only_is_an_alarm_and_keeps_what_was_durable(read
     assert max(checkpoint["fragment"] for checkpoint in checkpoints) >= fragments
 
 
-def test_a_card_that_is_pulled_out_is_an_alarm_and_goes_on_when_it_is_back(rig: Warm, tmp_path: Path) -> None:
-    """In a USB reader, which the kernel sees go and come."""
-    card = rig.copy_card(tmp_path / "card.ext4")
+@contextmanager
+def in_a_reader(rig: Warm, card: Path) -> Iterator[Camera]:
+    """A camera that is ready, its card in a USB reader, which the kernel sees go and come."""
     with rig.start(forgetful_drive(rig.card)) as camera:
-        machine = camera.machine
-        machine.run(f"modprobe -a xhci-pci usb-storage sd_mod; mount {MEMORY}")
-        machine.plug_in(card)
+        camera.machine.run(f"modprobe -a xhci-pci usb-storage sd_mod; mount {MEMORY}")
+        camera.machine.plug_in(card)
         mount(camera, "/dev/sd?")
         camera.start()
         camera.wait_shows("ready")
         camera.let_pass(BUFFER_S)
+        yield camera
+
+
+def put_in(camera: Camera, card: Path) -> None:
+    """A card after one that was pulled out, as docs/operations.md has it."""
+    camera.machine.plug_in(card)
+    camera.machine.run(f"umount -l {CARD}")
+    mount(camera, "/dev/sd?")
+
+
+def test_a_card_that_is_pulled_out_is_an_alarm_and_goes_on_when_it_is_back(rig: Warm, tmp_path: Path) -> None:
+    card = rig.copy_card(tmp_path / "card.ext4")
+    with in_a_reader(rig, card) as camera:
         camera.double_press()
         wait_durable(camera, CAUGHT_UP_FRAGMENTS)
         before, fragments = len(camera.status_changes()), durable(camera)
-        machine.pull_out()
+        camera.machine.pull_out()
         camera.wait_shows("recording-unsafe", since=before)
         camera.wait_blinking(RED_PIN, 100, 100)
         assert "storage" in camera.status()["faults"]
         before = len(camera.status_changes())
-        machine.plug_in(card)
-        machine.run(f"umount -l {CARD}")
-        mount(camera, "/dev/sd?")
+        put_in(camera, card)
         camera.wait_shows("recording", since=before)
         wait_durable(camera, fragments + 5)
+        # The lock is on what is mounted now.
+        assert camera.machine.attempt(f"flock --nonblock {VAULT} true") == 1
         _, records = finish(camera, tmp_path)
     assert faults(records, "storage")
+    assert faults(records, "storage", "fault-cleared")
+
+
+def test_another_card_gets_nothing_and_the_own_one_everything(rig: Warm, tmp_path: Path) -> None:
+    own, other = rig.copy_card(tmp_path / "card.ext4"), rig.copy_card(tmp_path / "other.ext4")
+    with in_a_reader(rig, own) as camera:
+        machine = camera.machine
+        before = len(camera.status_changes())
+        machine.pull_out()
+        put_in(camera, other)
+        # While it idles, and without a press that would find it out.
+        camera.wait_shows("fault", since=before)
+        assert "put the card back that was in" in str(camera.status()["faults"]["storage"])
+        listing = f"cd {CARD} && find . -type f -exec sha256sum {{}} + | sort"
+        lay_there = machine.run(listing)
+        before = len(camera.status_changes())
+        camera.double_press()
+        camera.wait_shows("recording-unsafe", since=before)
+        assert machine.run(listing) == lay_there
+        machine.pull_out()
+        before = len(camera.status_changes())
+        put_in(camera, own)
+        camera.wait_shows("recording", since=before)
+        wait_durable(camera, CAUGHT_UP_FRAGMENTS)
+        _, records = finish(camera, tmp_path)
+    (opened,) = of_type(records, "recording-open")
+    assert opened["actual_pre_event_ms"] >= opened["configured_pre_event_ms"]
     assert faults(records, "storage", "fault-cleared")
 
 

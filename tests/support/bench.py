@@ -30,7 +30,7 @@ from agent.encode.video import VideoEncoder
 from agent.errors import BodycamError, MicrophoneError, StorageError
 from agent.media.units import samples_to_ns
 from agent.recorder.plan import Stream
-from agent.recorder.recorder import Recorder
+from agent.recorder.recorder import Hold, Recorder
 from agent.settings.load import LoadedSettings
 from agent.settings.schema import (
     AudioSettings,
@@ -154,6 +154,8 @@ class Bench:
         self.daemon.attach(self)
         self.pictures = PictureWatch(self.daemon.post)
         self.witness: WitnessDesk | None = None
+        self.lock: Hold | None = None
+        """What tells this vault's card from another one; a file system in memory needs none."""
         self.recorder: Recorder | None = None
         self.stream: Stream | None = None
         self._video: VideoEncoder | None = None
@@ -197,6 +199,7 @@ class Bench:
                 self.daemon,
                 loaded,
                 witness=self.witness,
+                hold=self.lock,
             )
         except StorageError as error:
             self.daemon.storage_fault(str(error))

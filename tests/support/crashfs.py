@@ -171,8 +171,8 @@ class CrashFilesystem:
         """From the operation that becomes `operations[n]` on, make the next `times` of these kinds raise StorageError.
 
         times: FOREVER (None) until `heal`. partial_bytes: how much of a failing write still gets into the file.
-        data_lost: a failing datasync or sync_file drops the dirty pages; otherwise they stay dirty and a later sync
-        writes them. Raises ValueError when operation n has been already.
+        data_lost: a failing datasync, sync_file or sync_dir drops what is dirty; otherwise it stays dirty and a later
+        sync writes it. Raises ValueError when operation n has been already.
         """
         self._check_ahead(n)
         self._faults.append(_Fault(n, errno, times, kinds, partial_bytes, data_lost))
@@ -433,7 +433,7 @@ class CrashFilesystem:
                 if fault.times is not FOREVER:
                     fault.times -= 1
                 written = min(fault.partial_bytes, len(asked.data), room_bytes)
-                dropped = fault.data_lost and asked.kind in (OpKind.DATASYNC, OpKind.SYNC_FILE)
+                dropped = fault.data_lost and asked.kind in SYNC_KINDS
                 return replace(
                     asked,
                     outcome=Outcome.FAILED,
@@ -461,6 +461,8 @@ class CrashFilesystem:
                     node.sync()
                     if operation.kind is OpKind.SYNC_FILE:
                         node.forget_cache()
+        elif operation.kind is OpKind.SYNC_DIR and operation.pages_dropped:
+            disk.folder(operation.path).drop_dirty_block()
         elif operation.outcome is not Outcome.DONE:
             return
         elif operation.kind is OpKind.CREATE:

@@ -12,12 +12,14 @@ The model is what fsync(2), fdatasync(2) and rename(2) promise and nothing beyon
 - After a failed sync that dropped the dirty pages, those bytes never reach the disk: readers still see them until the
   cut or a `sync_file`, which forgets what is cached; a later sync succeeds without them, and what follows them stands
   behind a hole of zeros or garbage.
+- After a failed sync of a folder that dropped its dirty block, a later sync succeeds without having written it, until
+  another name in it is changed: then the block is dirty again, and written as a whole.
 
 No order is assumed between what no sync separates; what a sync covered is never undone.
 
 Not modelled, so no test may claim it: bit rot, lying barriers (a card that acknowledges a flush it did not do), damage
 to what was synced before, another file's old blocks turning up in a tail (garbage is random bytes), files longer than
-they ever were, a name sync that fails and also undoes names, hard links, symbolic links, deletion, and moving a folder
+they ever were, hard links, symbolic links, deletion, and moving a folder
 into another folder.
 """
 
@@ -212,9 +214,10 @@ class NameChange:
 class FolderNode:
     """A folder: its names as they are, as they were last synced, and the changes between."""
 
-    __slots__ = ("durable", "names", "pending")
+    __slots__ = ("durable", "is_dirty", "names", "pending")
 
     def __init__(self) -> None:
+        self.is_dirty = False
         self.names: dict[str, FileNode | FolderNode] = {}
         self.durable: dict[str, FileNode | FolderNode] = {}
         self.pending: list[NameChange] = []
@@ -223,9 +226,15 @@ class FolderNode:
         change = NameChange(node, added, removed)
         change.apply(self.names)
         self.pending.append(change)
+        self.is_dirty = True
+
+    def drop_dirty_block(self) -> None:
+        """What a failed fsync may do: the block is clean from then on, though it was never written."""
+        self.is_dirty = False
 
     def sync(self) -> None:
-        if self.pending:
+        if self.is_dirty:
+            self.is_dirty = False
             self.durable = dict(self.names)
             self.pending = []
 
@@ -373,6 +382,7 @@ class Disk:
                 assert isinstance(copy, FolderNode)
                 copy.names = {name: copies[id(child)] for name, child in node.names.items()}
                 copy.durable = {name: copies[id(child)] for name, child in node.durable.items()}
+                copy.is_dirty = node.is_dirty
                 copy.pending = [NameChange(copies[id(c.node)], c.added, c.removed) for c in node.pending]
         disk = Disk.__new__(Disk)
         root = copies[id(self.root)]

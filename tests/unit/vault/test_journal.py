@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import agent.vault.journal
 from agent.clock import NS_PER_S, SimulatedClock
-from agent.errors import JournalError, StorageError
+from agent.errors import JournalError, OtherCardError, StorageError
 from agent.vault.filesystem import AppendFile, PosixFilesystem
 from agent.vault.journal import Journal, chained_prefix
 from agent.vault.journal_end import JournalEnd
@@ -170,6 +170,7 @@ def _faults() -> Iterator[tuple[str, dict[str, object]]]:
     for partial in (1, 500, 100_000):
         yield f"write of {partial}", {"kinds": (OpKind.WRITE,), "partial_bytes": partial}
     yield "datasync and pages lost", {"kinds": (OpKind.DATASYNC,), "data_lost": True}
+    yield "sync of the folder and names lost", {"kinds": (OpKind.SYNC_DIR,), "data_lost": True}
 
 
 FAULTS = list(_faults())
@@ -236,9 +237,11 @@ def test_after_a_failed_sync_the_file_is_never_touched_again_and_the_next_says_w
     assert payloads(filesystem) == [1, 2, 3]
 
 
-def journal_on(folder: Path, filesystem: PosixFilesystem, *, rotate_bytes: int = 1 << 20) -> Journal:
+def journal_on(
+    folder: Path, filesystem: PosixFilesystem, *, rotate_bytes: int = 1 << 20, device_id: str = "CAM-1"
+) -> Journal:
     folder.mkdir(exist_ok=True)
-    return Journal(filesystem, folder, FakeSigner(), SimulatedClock(), device_id="CAM-1", rotate_bytes=rotate_bytes)
+    return Journal(filesystem, folder, FakeSigner(), SimulatedClock(), device_id=device_id, rotate_bytes=rotate_bytes)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -293,6 +296,54 @@ def test_a_file_that_somebody_else_continued_the_chain_with_is_not_replaced(tmp_
     with pytest.raises(StorageError, match="put the card back"):
         journal.commit()
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize("files", [0, 1, 2, 3])
+def test_a_card_that_was_exchanged_is_known_before_anything_failed(tmp_path: Path, files: int) -> None:
+    slot, other = tmp_path / "slot", tmp_path / "other"
+    journal = committed(journal_on(slot, PosixFilesystem()), 1)
+    theirs = journal_on(other, PosixFilesystem(), rotate_bytes=1, device_id="CAM-2")
+    for number in range(files):
+        committed(theirs, 100 + number)
+    slot.rename(tmp_path / "own")
+    with pytest.raises(OtherCardError, match="put the card back"):
+        journal.require_own_folder()  # there is none at all
+    other.rename(slot)
+    before = contents(slot)
+    with pytest.raises(OtherCardError, match="put the card back"):
+        journal.require_own_folder()
+    assert contents(slot) == before
+    slot.rename(other)
+    (tmp_path / "own").rename(slot)
+    journal.require_own_folder()
+    committed(journal, 2)
+    assert numbers_in(slot) == [1, 2]
+    assert len(contents(slot)) == 2, "nothing of what was open before is gone on with"
+
+
+def test_the_own_card_without_what_it_had_confirmed_is_for_a_start_to_look_at(tmp_path: Path) -> None:
+    slot = tmp_path / "slot"
+    committed(journal_on(slot, PosixFilesystem()), 1)
+    journal = committed(journal_on(slot, PosixFilesystem()), 2)
+    image = contents(slot)
+    committed(journal, 3)
+    for name in contents(slot):
+        (slot / name).unlink()
+    for name, data in image.items():
+        (slot / name).write_bytes(data)
+    with pytest.raises(JournalError, match="starts again from what is there"):
+        journal.require_own_folder()
+    assert contents(slot) == image
+
+
+def test_an_own_card_that_somebody_went_on_with_is_for_a_start_to_look_at(tmp_path: Path) -> None:
+    slot = tmp_path / "slot"
+    journal = committed(journal_on(slot, PosixFilesystem()), 1)
+    committed(journal_on(slot, PosixFilesystem()), 2)
+    before = contents(slot)
+    with pytest.raises(JournalError, match="starts again from what is there"):
+        journal.require_own_folder()
+    assert contents(slot) == before
 
 
 def test_a_card_that_is_unmounted_while_it_is_looked_at_is_no_crash(tmp_path: Path) -> None:

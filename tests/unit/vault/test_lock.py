@@ -71,3 +71,66 @@ def test_what_is_no_folder_is_no_vault(tmp_path: Path) -> None:
     for name in ("file", "absent"):
         with pytest.raises(StorageError, match="The vault cannot be opened"):
             VaultLock(tmp_path / name)
+
+
+def test_it_is_in_place_until_something_else_stands_there(tmp_path: Path) -> None:
+    slot, other = tmp_path / "slot", tmp_path / "other"
+    slot.mkdir()
+    other.mkdir()
+    lock = VaultLock(slot)
+    assert lock.in_place()
+    slot.rename(tmp_path / "own")
+    assert not lock.in_place()
+    other.rename(slot)
+    assert not lock.in_place()
+    slot.rename(other)
+    (tmp_path / "own").rename(slot)
+    assert lock.in_place()
+    lock.release()
+
+
+def test_what_returned_is_locked_before_it_is_looked_at_and_the_old_one_only_then_let_go_of(tmp_path: Path) -> None:
+    slot, own = tmp_path / "slot", tmp_path / "own"
+    slot.mkdir()
+    lock = VaultLock(slot)
+    slot.rename(own)
+    slot.mkdir()
+    looked = False
+
+    def look() -> None:
+        nonlocal looked
+        looked = True
+        for folder in (slot, own):
+            with pytest.raises(VaultLockedError):
+                VaultLock(folder)
+
+    lock.retake(look)
+    assert looked
+    assert lock.in_place()
+    VaultLock(own).release()
+    lock.release()
+    VaultLock(slot).release()
+
+
+def test_what_is_not_ours_is_let_go_of_again(tmp_path: Path) -> None:
+    slot, own = tmp_path / "slot", tmp_path / "own"
+    slot.mkdir()
+    lock = VaultLock(slot)
+    slot.rename(own)
+    with pytest.raises(StorageError, match="cannot be opened"):
+        lock.retake(lambda: None)  # nothing is there
+    slot.mkdir()
+
+    def not_ours() -> None:
+        raise StorageError("another card")
+
+    with pytest.raises(StorageError, match="another card"):
+        lock.retake(not_ours)
+    with pytest.raises(VaultLockedError):
+        VaultLock(own)
+    theirs = VaultLock(slot)
+    with pytest.raises(StorageError, match="Another `bodycam run` uses the vault") as caught:
+        lock.retake(lambda: None)
+    assert not isinstance(caught.value, VaultLockedError)  # which would end the process, and it passes
+    theirs.release()
+    lock.release()
