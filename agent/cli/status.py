@@ -19,7 +19,7 @@ _MEANING = {
     "ready": "It is ready: a double press records, with what lies before it.",
     "accepted": "A start was accepted; nothing of it is on flash yet.",
     "recording": "It is recording, and what it records goes on reaching flash.",
-    "recording-unsafe": "It is recording, but nothing reaches flash: see the faults.",
+    "recording-unsafe": "It is recording, but nothing reaches flash: see the faults; without one it is too busy.",
     "finishing": "It is sealing the last recording.",
     "fault": "It could not record now: see the faults.",
     "stopping": "It is going down and seals what runs.",
@@ -56,7 +56,7 @@ def _rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"{answer['buffered_s']:.1f} s (at least {answer['pre_event_configured_s']} s asked, whole GOPs), "
             f"{megabytes:.1f} MB",
         )
-        yield "camera", f"{answer['camera']}, {answer['encoder']}"
+        yield "camera", f"{answer['camera']}, {answer['encoder']}{_frames_gone(answer)}"
     if answer["vault_free_bytes"] is not None:
         room = f"{_size(answer['vault_free_bytes'])} free"
         if answer["minutes_left"] is not None:
@@ -66,6 +66,16 @@ def _rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "witness", _witness(witness)
     for component, message in answer["faults"].items():
         yield "fault", f"{component}: {message}"
+
+
+def _frames_gone(answer: dict[str, Any]) -> str:
+    """Since the camera was opened; recordings say for themselves what they lack."""
+    said = ""
+    if answer["missed_frames"]:
+        said += f"; {answer['missed_frames']} frames did not come, the machine or the camera is too slow for them"
+    if answer["dropped_frames"]:
+        said += f"; {answer['dropped_frames']} frames could not be kept in the buffer"
+    return said
 
 
 _WITNESSED = {

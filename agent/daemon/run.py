@@ -181,7 +181,7 @@ class _Run:
         if self._witness is not None and not self._witness.stop(WITNESS_TIMEOUT_S):
             log("witness-behind", logging.WARNING, fault=self._witness.fault())
         # One that hangs does not come back, and each second waited for it is one that the next start films later.
-        captured = self._capture.stop(0.0 if end.reason == CAMERA_HUNG else 3.0)
+        captured = self._capture.stop(0.0 if end.reason == CAMERA_HUNG else 6.0)
         self._pictures.stop()
         return 0 if end.clean and stored and captured else RESTART_EXIT_CODE
 

@@ -221,7 +221,7 @@ def test_a_card_that_is_pulled_out_is_an_alarm_and_goes_on_when_it_is_back(rig: 
         camera.wait_shows("recording", since=before)
         wait_durable(camera, fragments + 5)
         # The lock is on what is mounted now.
-        assert camera.machine.attempt(f"flock --nonblock {VAULT} true") == 1
+        assert camera.machine.attempt(f"flock --nonblock {VAULT} true")[0] == 1
         _, records = finish(camera, tmp_path)
     assert faults(records, "storage")
     assert faults(records, "storage", "fault-cleared")

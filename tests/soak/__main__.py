@@ -22,6 +22,8 @@ from tests.soak.live import Live, judge_live
 FOLDER = Path("build/soak")
 LOG_NAME = "shift.log"
 SHOWN_WRONG = 20
+SAID_TIMES = 12
+PIPED_COLUMNS = 120
 
 
 def run_shift(folder: Path, hours: float, seed: int, *, syncs: bool, console: Console) -> None:
@@ -35,9 +37,13 @@ def run_shift(folder: Path, hours: float, seed: int, *, syncs: bool, console: Co
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
     ):
         assert process.stdout is not None
+        said = 0
         for line in process.stdout:
             done = float(json.loads(line)["done"])
             status.update(f"{done * hours:.1f} of {hours:g} hours …")
+            if not console.is_terminal and int(done * SAID_TIMES) > said:  # a status line is nothing in a log file
+                said = int(done * SAID_TIMES)
+                console.print(f"{done * hours:.1f} of {hours:g} hours …")
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
 
@@ -63,8 +69,9 @@ def main() -> int:
     parser.add_argument("--sync", action="store_true", help="hand the recorder's syncs to the disk, which takes longer")
     parser.add_argument("--judge", action="store_true", help="only judge again what the last shift left")
     arguments = parser.parse_args()
-    console = Console(width=max(150, shutil.get_terminal_size().columns))
-    repeat = f"make soak HOURS={arguments.hours:g} SEED={arguments.seed}"
+    console = Console(width=None if sys.stdout.isatty() else PIPED_COLUMNS)
+    repeat = f"make soak HOURS={arguments.hours:g} SEED={arguments.seed} LIVE={arguments.live:g}"
+    repeat += " SYNC=1" if arguments.sync else ""
     shift = FOLDER / "shift"
     if not arguments.judge:
         try:

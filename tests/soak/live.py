@@ -270,7 +270,8 @@ def judge_live(live: Live) -> tuple[list[Figure], list[str]]:
     per_100 = slope_per_h([(float(number), one.rss_bytes / MB) for number, one in enumerate(warm)]) / 3600 * 100
     noise = 100 * NOISE_MB / len(warm)
     figures = [
-        Figure(NAME, "triggers", story.counts.get("trigger", 0), "", (">=", 3), f"{story.counts}"),
+        Figure(NAME, "triggers", story.counts.get("trigger", 0), "", (">=", 3),
+               ", ".join(f"{name} {count}" for name, count in sorted(story.counts.items()))),
         Figure(NAME, "frames decoded, each once and in order", frames, "", (">=", 1)),
         Figure(NAME, "frames lost or doubled", lost, "", ("==", 0)),
         Figure(NAME, "exit codes other than they should be",

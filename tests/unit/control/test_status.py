@@ -24,7 +24,9 @@ ANSWER: dict[str, Any] = {
 }
 
 
-def vault_line(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+def line_of(
+    row: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> str:
     class Daemon:
         def __init__(self, _path: object) -> None: ...
 
@@ -33,7 +35,7 @@ def vault_line(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys:
 
     monkeypatch.setattr(page, "ControlClient", Daemon)
     assert status(Settings(), as_json=False) == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("vault")]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(row)]
     return line.split(maxsplit=1)[1].strip()
 
 
@@ -50,7 +52,7 @@ def vault_line(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys:
 def test_room_on_a_small_card_is_told_in_mb(
     free_bytes: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert vault_line({"vault_free_bytes": free_bytes}, monkeypatch, capsys) == said
+    assert line_of("vault", {"vault_free_bytes": free_bytes}, monkeypatch, capsys) == said
 
 
 @pytest.mark.parametrize(
@@ -66,4 +68,23 @@ def test_room_is_told_in_time_once_it_was_measured(
     minutes: int, level: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes = {"vault_free_bytes": 12_400_000, "minutes_left": minutes, "storage_level": level}
-    assert vault_line(changes, monkeypatch, capsys) == said
+    assert line_of("vault", changes, monkeypatch, capsys) == said
+
+
+@pytest.mark.parametrize(
+    ("missed", "dropped", "said"),
+    [
+        (0, 0, "test, x264"),
+        (7, 0, "test, x264; 7 frames did not come, the machine or the camera is too slow for them"),
+        (0, 3, "test, x264; 3 frames could not be kept in the buffer"),
+    ],
+)
+def test_frames_that_are_missing_are_told(
+    missed: int, dropped: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {
+        "buffered_s": 30.0, "buffer_bytes": 1, "pre_event_configured_s": 30, "camera": "test", "encoder": "x264",
+        "missed_frames": missed, "dropped_frames": dropped,
+    }  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "200")
+    assert line_of("camera", changes, monkeypatch, capsys) == said
