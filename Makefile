@@ -57,7 +57,7 @@ test-rig:   ## Tests in the virtual device, two at a time, or some [R="-k power"
 
 test-arm64: ## Encode, sign and verify in an emulated arm64 Python, compared with this one's, or some [R="-k verify"]
 	@tools/setup.sh
-	@.venv/bin/python -m pytest tests/arm64 $(R)
+	@.venv/bin/python -m pytest -n $(if $(R),0,2) --dist loadfile tests/arm64 $(R)
 
 rig-shell:  ## A root shell in the virtual device
 	@tools/setup.sh

@@ -97,7 +97,9 @@ def compare(memory: Memory | None, card: CardJournal, *, readable: bool = True) 
         return comes_to(Outcome.ABSENT if readable else Outcome.UNREADABLE)
     if card.sha256 == memory.sha256:
         return comes_to(Outcome.AGREES)
-    if card.first_sha256 != memory.journal_sha256:
+    # A journal whose beginning cannot be read is damaged, whoever's it is: that must not hide what else it lacks.
+    is_ours = card.first_sha256 == memory.journal_sha256 or (card.first_sha256 is None and card.head_seq > 0)
+    if not is_ours:
         return comes_to(Outcome.ANOTHER_JOURNAL)
     if card.told:
         return comes_to(Outcome.TOLD)

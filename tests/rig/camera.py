@@ -180,6 +180,15 @@ class Camera:
         except RigError as error:
             raise RigError(f"{error}\n{self.log()}") from error
 
+    def wait_durable(self, fragments: int, since: int = 0, timeout_s: float = 240) -> dict[str, Any]:
+        """`wait_status` until it records, and so many fragments of it are durable."""
+        return self.wait_status(
+            lambda status: status["shows"] == "recording" and (status["durable_fragments"] or 0) >= fragments,
+            f"{fragments} fragments were durable",
+            timeout_s,
+            since,
+        )
+
     def wait_blinking(self, pin: int, on_ms: int, off_ms: int, timeout_s: float = 30) -> int:
         """Wait until an LED's line blinks in this rhythm; the boot time at which it began. Raises RigError."""
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from agent.clock import NS_PER_S
+from agent.daemon.watchdog import STALL_SHOWN_NS
 from agent.recorder.recording import RESERVE_BYTES
 from agent.trust.certificates import load_chain
 from agent.vault.filesystem import PosixFilesystem
@@ -40,19 +42,10 @@ def recording(ready: Hot, folder: Path) -> Iterator[tuple[Camera, LossyDisk]]:
     try:
         with ready.start(disk.drive) as camera:
             camera.double_press()
-            wait_durable(camera, CAUGHT_UP_FRAGMENTS)
+            camera.wait_durable(CAUGHT_UP_FRAGMENTS)
             yield camera, disk
     finally:
         disk.close()
-
-
-def wait_durable(camera: Camera, fragments: int, since: int = 0) -> None:
-    camera.wait_status(
-        lambda status: status["shows"] == "recording" and (status["durable_fragments"] or 0) >= fragments,
-        f"{fragments} fragments were durable",
-        timeout_s=LONGEST_WAIT_S,
-        since=since,
-    )
 
 
 def durable(camera: Camera) -> int:
@@ -121,7 +114,7 @@ def faults(records: list[Record], component: str, type_: str = "fault") -> list[
     return [fields for fields in of_type(records, type_) if fields["component"] == component]
 
 
-@pytest.mark.parametrize("stall_s", [5.0, 10.0])
+@pytest.mark.parametrize("stall_s", [2.0, 5.0, 10.0])
 def test_a_card_that_stalls_costs_no_frame(ready: Hot, tmp_path: Path, stall_s: float) -> None:
     with recording(ready, tmp_path) as (camera, disk):
         before, fragments = len(camera.status_changes()), durable(camera)
@@ -132,10 +125,10 @@ def test_a_card_that_stalls_costs_no_frame(ready: Hot, tmp_path: Path, stall_s: 
             camera.wait_shows("recording-unsafe", since=before)
             camera.wait_blinking(RED_PIN, 100, 100)
         disk.go_on()
-        wait_durable(camera, fragments + int(stall_s) + 2)
+        camera.wait_durable(fragments + int(stall_s) + 2)
         _, records = finish(camera, tmp_path)
     told = faults(records, "card")
-    assert told
+    assert told or stall_s <= STALL_SHOWN_NS / NS_PER_S, "a shorter one is what cards do"
     assert all("did not answer" in fault["message"] for fault in told)
     assert len(faults(records, "card", "fault-cleared")) == len(told)
     assert not faults(records, "storage"), "nothing had failed"
@@ -146,7 +139,7 @@ def test_an_io_error_in_one_file_closes_it_and_loses_nothing(ready: Hot, tmp_pat
         fragments = durable(camera)
         # The next write that holds the beginning of a fragment fails, once.
         disk.fail(lambda request: request.kind == WRITE and disk.failed == 0 and b"moof" in request.data)
-        wait_durable(camera, fragments + 5)
+        camera.wait_durable(fragments + 5)
         assert disk.failed == 1
         _, records = finish(camera, tmp_path)
     assert faults(records, "storage")
@@ -210,7 +203,7 @@ def test_a_card_that_is_pulled_out_is_an_alarm_and_goes_on_when_it_is_back(rig: 
     card = rig.copy_card(tmp_path / "card.ext4")
     with in_a_reader(rig, card) as camera:
         camera.double_press()
-        wait_durable(camera, CAUGHT_UP_FRAGMENTS)
+        camera.wait_durable(CAUGHT_UP_FRAGMENTS)
         before, fragments = len(camera.status_changes()), durable(camera)
         camera.machine.pull_out()
         camera.wait_shows("recording-unsafe", since=before)
@@ -219,7 +212,7 @@ def test_a_card_that_is_pulled_out_is_an_alarm_and_goes_on_when_it_is_back(rig: 
         before = len(camera.status_changes())
         put_in(camera, card)
         camera.wait_shows("recording", since=before)
-        wait_durable(camera, fragments + 5)
+        camera.wait_durable(fragments + 5)
         # The lock is on what is mounted now.
         assert camera.machine.attempt(f"flock --nonblock {VAULT} true")[0] == 1
         _, records = finish(camera, tmp_path)
@@ -247,7 +240,7 @@ def test_another_card_gets_nothing_and_the_own_one_everything(rig: Warm, tmp_pat
         before = len(camera.status_changes())
         put_in(camera, own)
         camera.wait_shows("recording", since=before)
-        wait_durable(camera, CAUGHT_UP_FRAGMENTS)
+        camera.wait_durable(CAUGHT_UP_FRAGMENTS)
         _, records = finish(camera, tmp_path)
     (opened,) = of_type(records, "recording-open")
     assert opened["actual_pre_event_ms"] >= opened["configured_pre_event_ms"]

@@ -23,15 +23,6 @@ WATCHDOG_S = 30
 """WatchdogSec= of the unit."""
 
 
-def wait_recording(camera: Camera, fragments: int, since: int = 0) -> dict[str, object]:
-    return camera.wait_status(
-        lambda status: status["shows"] == "recording" and (status["durable_fragments"] or 0) >= fragments,
-        f"{fragments} fragments were durable",
-        since=since,
-        timeout_s=240,
-    )
-
-
 def stop_and_judge(camera: Camera, folder: Path) -> tuple[VaultLayout, Report, list[Record]]:
     camera.end_recording()
     camera.stop()
@@ -47,7 +38,7 @@ def test_an_agent_that_hangs_is_ended_shows_a_fault_and_goes_on_with_a_linked_re
 ) -> None:
     with ready.start(file_drive(ready.copy_card(tmp_path / "card.ext4"))) as camera:
         camera.double_press()
-        first = wait_recording(camera, CAUGHT_UP_FRAGMENTS)["recording"]
+        first = camera.wait_durable(CAUGHT_UP_FRAGMENTS)["recording"]
         before = len(camera.status_changes())
         process = camera.machine.run("systemctl show -P MainPID bodycam.service").strip()
         camera.machine.run(f"kill -STOP {process}")
@@ -88,10 +79,10 @@ def test_whatever_the_time_of_day_does_frames_and_files_keep_their_order(ready: 
         edges = camera.double_press()
         fragments = CAUGHT_UP_FRAGMENTS
         for step_s in (YEAR_S, -2 * YEAR_S, YEAR_S):
-            wait_recording(camera, fragments)
+            camera.wait_durable(fragments)
             camera.machine.run(f"date -s @$(($(date +%s) + {step_s})) >/dev/null")
             fragments += 2
-        wait_recording(camera, fragments)
+        camera.wait_durable(fragments)
         layout, report, records = stop_and_judge(camera, tmp_path)
     (one,) = report.recordings
     steps_s = [clock["step_ms"] / 1000 for clock in of_type(records, "clock") if clock["reason"] == "step"]
@@ -111,12 +102,12 @@ def test_a_device_that_was_suspended_knows_how_long_and_goes_on(ready: Hot, tmp_
     asleep_s = 5.0
     with ready.start(file_drive(ready.copy_card(tmp_path / "card.ext4"))) as camera:
         camera.double_press()
-        recording = wait_recording(camera, CAUGHT_UP_FRAGMENTS)["recording"]
+        recording = camera.wait_durable(CAUGHT_UP_FRAGMENTS)["recording"]
         camera.machine.suspend(asleep_s)
         before = len(camera.status_changes())
-        after = wait_recording(camera, 1, since=before)
+        after = camera.wait_durable(1, since=before)
         # Frames go on becoming durable, in the same recording or, where the camera was taken for lost, in a linked one.
-        wait_recording(camera, int(str(after["durable_fragments"])) + 3, since=before)
+        camera.wait_durable(int(str(after["durable_fragments"])) + 3, since=before)
         layout, report, records = stop_and_judge(camera, tmp_path)
     assert recording in {one.recording_id for one in report.recordings}
     (stop,) = of_type(records, "stop")

@@ -94,8 +94,12 @@ def test_without_a_memory_there_is_nothing_to_say(readable: bool, outcome: Outco
     assert found.accusation is None
 
 
-def test_a_beginning_that_cannot_be_read_accuses_nobody_and_hides_no_agreement() -> None:
+def test_a_beginning_that_cannot_be_read_hides_neither_agreement_nor_loss() -> None:
     hashes = journal("a", 9)
     memory = remembers(hashes, 5)
     assert compare(memory, CardJournal(None, 9, hashes[4])).outcome is Outcome.AGREES
-    assert compare(memory, CardJournal(None, 9, None)).outcome is Outcome.ANOTHER_JOURNAL
+    assert compare(memory, CardJournal(None, 9, None)).outcome is Outcome.OUT_OF_REACH
+    assert compare(memory, CardJournal(None, 9, hashes[3])).outcome is Outcome.DIFFERS
+    assert compare(memory, CardJournal(None, 4, None)).outcome is Outcome.LOST
+    assert compare(memory, CardJournal(None, 4, None, told=True)).outcome is Outcome.TOLD
+    assert compare(memory, CardJournal(None, 0, None)).outcome is Outcome.ANOTHER_JOURNAL
