@@ -64,6 +64,10 @@ class Code(StrEnum):
         "CONFIRMED_LOST",
         "At a start the card lacked records that it had confirmed, as the camera remembered outside of it.",
     )
+    CARD_CHANGED = (
+        "CARD_CHANGED",
+        "At a start the card was another than the one that the camera remembered outside of it, or had been emptied.",
+    )
     SIGNATURE_BAD = "SIGNATURE_BAD", "A signature does not fit its record."
     SIGNATURE_LATE = (
         "SIGNATURE_LATE",

@@ -1,4 +1,4 @@
-"""What `boot` records say of the camera's memory outside of its card: whether the card had lost what it confirmed."""
+"""What `boot` records say of the camera's memory outside of its card: whether the card had what it had confirmed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from agent.verify.fields import FieldError, Fields
 from agent.verify.finding import Code, Findings
 
 _ACCUSING = frozenset({"lost", "differs"})
-_QUIET = frozenset({"agrees", "told", "another-journal", "out-of-reach", "absent", "unreadable"})
+_QUIET = frozenset({"agrees", "told", "out-of-reach", "absent", "unreadable"})
+_OTHER = "another-journal"
 
 
 def check_remembered(record: Record, ordinal: int, findings: Findings) -> None:
@@ -17,6 +18,16 @@ def check_remembered(record: Record, ordinal: int, findings: Findings) -> None:
     fields = Fields(record.fields)
     outcome = fields.text("witness")
     if outcome in _QUIET:
+        return
+    if outcome == _OTHER:
+        findings.note(
+            Code.CARD_CHANGED,
+            f"record {record.seq}",
+            f"When the camera started in record {record.seq}, the card in it was another than the one it remembered, "
+            f"or had been emptied. That one had confirmed records up to {fields.count('witness_seq')} of another log. "
+            "They are not here; ask for that card, or for what was offloaded from it.",
+            at=ordinal,
+        )
         return
     if outcome not in _ACCUSING:
         raise FieldError(f"its witness {outcome[:40]!r} is none there is")

@@ -166,6 +166,10 @@ KINDS = [
          says("boot", 1, **witnessed("lost", seq=8, found=9))),
     Kind(SECTION, "a card that had lost no record in particular, says a start", "power cut",
          says("boot", 1, witness="lost")),
+    Kind(SECTION, "another card than the one remembered, says a start", "power cut",
+         says("boot", 1, **witnessed("another-journal", seq=9, found=0))),
+    Kind(SECTION, "another card than the one remembered, says a start, and not how far that one reached", "power cut",
+         says("boot", 1, witness="another-journal")),
     Kind(SECTION, "a memory outside the card that says what none can", "plain", says("boot", witness="perhaps")),
     *(Kind(SECTION, f"a segment's name that is {name}", "plain", says("checkpoint", file=text))
       for name, text in NAMES.items()),

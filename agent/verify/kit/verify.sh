@@ -78,7 +78,7 @@ aspect() {                  # of a code -> $aspect
         TIME*) aspect=time ;;
         CERT_* | ROOT_*) aspect=origin ;;
         JOURNAL_MISSING | JOURNAL_FILE_MISSING | JOURNAL_UNFINISHED | JOURNAL_LEFTOVER | TORN_TAIL | RECORDS_LOST | CONFIRMED_LOST | \
-        RECORD_TYPE_UNKNOWN | RECORDING_MISSING | RECORDING_UNCLOSED | RECORDING_TOTALS | RECORDING_EMPTY | RECOVERED | \
+        CARD_CHANGED | RECORD_TYPE_UNKNOWN | RECORDING_MISSING | RECORDING_UNCLOSED | RECORDING_TOTALS | RECORDING_EMPTY | RECOVERED | \
         GAP | FRAMES_MISSED | RUN_NOT_ENDED | PRE_EVENT_SHORT | MEDIA_TIME | SEGMENT_MISSING | FRAGMENT_COUNT | PACKAGE_INCOMPLETE | PACKAGE_VERSION | \
         EXTRACT) aspect=completeness ;;
         *) aspect=integrity ;;
@@ -599,11 +599,16 @@ frame_rate() {              # of the record that opens the recording -> $fps_mil
 remembered() {              # at a start: what the camera remembers of its card outside of it
     case $row in *",<witness>:"*) ;; *) return ;; esac
     string witness && case $string in
-        agrees | told | another-journal | out-of-reach | absent | unreadable) return ;;
-        lost | differs) ;;
+        agrees | told | out-of-reach | absent | unreadable) return ;;
+        another-journal | lost | differs) ;;
         *) false ;;
     esac || { fail RECORD_INVALID "Record $seq: its witness is none there is."; return; }
     outcome=$string
+    if [ "$outcome" = another-journal ]; then
+        number witness_seq || { fail RECORD_INVALID "Record $seq: its witness_seq is no number."; return; }
+        note CARD_CHANGED "$name line $line: when the camera started, the card in it was another than the one it remembered, or had been emptied. That one had confirmed records up to $number of another log, which are not here."
+        return
+    fi
     number witness_found_seq && found_seq=$number && number witness_seq && [ "$found_seq" -lt "$seq" ] && sum witness_sha256 &&
         case $outcome in lost) [ "$found_seq" -lt "$number" ] ;; *) [ "$found_seq" -ge "$number" ] ;; esac || {
         fail RECORD_INVALID "Record $seq: what its witness remembers and what was found contradict each other."; return; }

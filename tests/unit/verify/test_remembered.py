@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.verify.finding import Code
+from agent.verify.finding import Code, Severity
 from tests.support.vault_builder import VaultBuilder
 from tests.unit.verify.tampering import check, fails, warns
 
@@ -75,12 +75,23 @@ def test_a_recording_that_was_cut_by_it_is_limited(vault: VaultBuilder) -> None:
     assert "had confirmed before" in said[running.recording_id].reason
 
 
-@pytest.mark.parametrize("outcome", ["agrees", "told", "another-journal", "out-of-reach", "absent", "unreadable"])
+@pytest.mark.parametrize("outcome", ["agrees", "told", "out-of-reach", "absent", "unreadable"])
 def test_a_start_that_accuses_nobody_is_no_finding(vault: VaultBuilder, outcome: str) -> None:
     started(vault, witness=outcome)
     vault.shut_down()
     report = check(vault)
     assert (fails(report), warns(report)) == (set(), set())
+    assert Code.CARD_CHANGED not in {finding.code for finding in report.findings}
+
+
+def test_another_card_than_the_one_remembered_is_noted_with_how_far_that_one_reached(vault: VaultBuilder) -> None:
+    started(vault, **(LOST | {"witness": "another-journal"}))
+    vault.shut_down()
+    report = check(vault)
+    assert (fails(report), warns(report)) == (set(), set())
+    (finding,) = [finding for finding in report.findings if finding.code is Code.CARD_CHANGED]
+    assert finding.severity is Severity.NOTE
+    assert "had confirmed records up to 6 of another log" in finding.sentence
 
 
 @pytest.mark.parametrize(
@@ -89,6 +100,7 @@ def test_a_start_that_accuses_nobody_is_no_finding(vault: VaultBuilder, outcome:
         LOST | {"witness": "perhaps"}, LOST | {"witness": None}, LOST | {"witness_seq": 3}, LOST | {"witness_seq": -1},
         LOST | {"witness_found_seq": 6}, LOST | {"witness_found_seq": "3"}, LOST | {"witness_sha256": "A" * 64},
         {"witness": "lost"}, {"witness": "differs", "witness_seq": 1, "witness_found_seq": 1},
+        {"witness": "another-journal"},
         LOST | {"witness": "differs"}, LOST | {"witness_found_seq": 10_000, "witness_seq": 10_001},
     ],
 )  # fmt: skip
