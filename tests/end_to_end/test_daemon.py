@@ -204,6 +204,16 @@ def wait_recording(camera: CameraProcess, but: str | None = None) -> str:
     return str(status["recording"])
 
 
+def record_once(desk: Desk, camera: CameraProcess) -> str:
+    """Start and stop a recording by the button; its id, once it is sealed."""
+    with desk.pins() as pins:
+        double_press(pins)
+        recording_id = wait_recording(camera)
+        press_again(pins, 1.1)
+        wait_status(camera, lambda status: status["shows"] == "ready", "it was sealed")
+    return recording_id
+
+
 def double_press(pins: Finger) -> None:
     """Again when the machine was so busy that these were two single presses, which do nothing where no recording is."""
     clock, limit_ns = SystemClock(), DOUBLE_PRESS_MS * NS_PER_MS
@@ -376,11 +386,7 @@ def test_after_kill_9_the_next_start_seals_and_goes_on_linked(desk: Desk) -> Non
 
 def test_after_a_stop_and_kill_9_nothing_goes_on_by_itself(desk: Desk) -> None:
     camera = desk.start_ready()
-    with desk.pins() as pins:
-        double_press(pins)
-        recording_id = wait_recording(camera)
-        press_again(pins, 1.1)
-        wait_status(camera, lambda status: status["shows"] == "ready", "it was sealed")
+    recording_id = record_once(desk, camera)
     camera.kill()
     again = desk.start_ready()
     assert again.status() is not None

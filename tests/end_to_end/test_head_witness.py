@@ -19,7 +19,7 @@ from agent.witness.memory import Memory
 from tests.end_to_end.test_daemon import (
     Desk,
     double_press,
-    press_again,
+    record_once,
     wait_recording,
     wait_status,
 )
@@ -49,11 +49,7 @@ def report(desk: Desk) -> Report:
 
 def run_and_record(desk: Desk) -> str:
     camera = desk.start_ready()
-    with desk.pins() as pins:
-        double_press(pins)
-        recording_id = wait_recording(camera)
-        press_again(pins, 1.1)
-        wait_status(camera, lambda status: status["shows"] == "ready", "it was sealed")
+    recording_id = record_once(desk, camera)
     assert camera.stop() == 0
     return recording_id
 

@@ -141,12 +141,17 @@ def warm(layers: Layers) -> Warm:
 def waiting(rig: Warm) -> Waiting:
     """The same with a daemon, made unless it is there. Raises BuildError or RigError."""
     key = (rig.folder.name,)
-    return Waiting(rig.layers, _layer(rig.layers, "waiting", key, lambda folder: _make_waiting(folder, rig)))
+    return Waiting(
+        rig.layers, _layer(rig.layers, "waiting", key, lambda folder: _make_running(folder, rig, inserted=False))
+    )
 
 
 def hot(rig: Warm) -> Hot:
     """The same a minute later, made unless it is there. Raises BuildError or RigError."""
-    return Hot(rig.layers, _layer(rig.layers, "hot", (rig.folder.name,), lambda folder: _make_hot(folder, rig)))
+    return Hot(
+        rig.layers,
+        _layer(rig.layers, "hot", (rig.folder.name,), lambda folder: _make_running(folder, rig, inserted=True)),
+    )
 
 
 def _layer(layers: Layers, name: str, more: tuple[str, ...], make: Make) -> Path:
@@ -197,27 +202,17 @@ def _make(folder: Path, layers: Layers) -> None:
     shutil.copy(folder / "log", folder / "made.log")
 
 
-def _make_waiting(folder: Path, rig: Warm) -> None:
+def _make_running(folder: Path, rig: Warm, *, inserted: bool) -> None:
+    """The daemon has run for as long as its buffer is long. inserted: with card and dock, so that it is ready."""
     with rig.resume(_later(folder, rig)) as machine:
         machine.set_clock()
         camera = Camera(machine)
         camera.be_another_boot()
+        if inserted:
+            camera.insert_card()
+            camera.mount_store()
         camera.start()
-        # It would say "ready" if it had a card.
-        camera.wait_shows("fault")
-        camera.let_pass(BUFFER_S)
-        machine.save(folder / "state.zst")
-
-
-def _make_hot(folder: Path, rig: Warm) -> None:
-    with rig.resume(_later(folder, rig)) as machine:
-        machine.set_clock()
-        camera = Camera(machine)
-        camera.be_another_boot()
-        camera.insert_card()
-        camera.mount_store()
-        camera.start()
-        camera.wait_shows("ready")
+        camera.wait_shows("ready" if inserted else "fault")
         camera.let_pass(BUFFER_S)
         machine.save(folder / "state.zst")
 
