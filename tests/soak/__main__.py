@@ -43,7 +43,7 @@ def run_shift(folder: Path, hours: float, seed: int, *, syncs: bool, console: Co
             status.update(f"{done * hours:.1f} of {hours:g} hours …")
             if not console.is_terminal and int(done * SAID_TIMES) > said:  # a status line is nothing in a log file
                 said = int(done * SAID_TIMES)
-                console.print(f"{done * hours:.1f} of {hours:g} hours …")
+                console.print(f"{done * hours:.2f} of {hours:g} hours …")
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
 

@@ -15,6 +15,7 @@ from agent.settings.schema import DeviceSettings, Settings
 from agent.trust.certificates import pem
 from agent.trust.records import CmsRecordSigner
 from agent.vault.layout import VaultLayout
+from agent.vault.lock import VaultLock
 from tests.soak.card import Card, KilledError
 from tests.soak.frame_log import FrameLogWriter
 from tests.soak.signer import UnwellSigner
@@ -32,6 +33,7 @@ OFF_NS = 20 * NS_PER_S
 _LOOK_NS = 2 * NS_PER_S
 _REOPEN_NS = 500 * NS_PER_MS
 VAULT_NAME = "vault"
+_OUT_NAME = "vault-that-is-out"
 FRAMES_NAME = "frames"
 ROOT_NAME = "root.pem"
 
@@ -72,6 +74,7 @@ class CameraLife:
         self.frozen = False
         self.silent = False
         self.bench: Bench
+        self._lock: VaultLock | None = None
         self._spoil: Spoil | None = None
         self._identity = replace(BENCH_IDENTITY, record_signer=CmsRecordSigner(self.signer))
         self._frames = FrameLogWriter(folder / FRAMES_NAME)
@@ -142,6 +145,7 @@ class CameraLife:
                 jitter_ns=JITTER_NS,
                 seed=self._lives,
             )
+            self.bench.lock = self._lock = VaultLock(self.settings.vault.path)
             self._spoil_camera()
             try:
                 self.bench.open_vault()
@@ -213,9 +217,35 @@ class CameraLife:
 
     def _note_end(self, how: str, *, rested: bool) -> None:
         to_ns = self.clock.boottime_ns() if self._asked_ns is None else self._asked_ns
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
         life = Life(self.clock.boot_id, self._from_ns, to_ns, how, self.card.process_ended(), rested)
         self.story.lives.append(life)
         self.story.count(f"end: {how}")
+
+    # -- the card ---------------------------------------------------------------------------------------------
+
+    def exchange_card(self) -> None:
+        """Another card, an empty one, stands in the vault's place."""
+        vault = self.settings.vault.path
+        vault.rename(vault.with_name(_OUT_NAME))
+        vault.mkdir()
+
+    def put_card_back(self) -> None:
+        """The own one is mounted anew: its folder is another to the kernel. The other one must have got nothing.
+
+        What was open on it stays open, and can still be written; who does so writes to no new name.
+        """
+        vault = self.settings.vault.path
+        out = vault.with_name(_OUT_NAME)
+        if not out.exists():
+            return
+        vault.rmdir()  # raises when it is not empty
+        vault.mkdir()
+        for path in list(out.iterdir()):
+            path.rename(vault / path.name)
+        out.rmdir()
 
     # -- the camera -------------------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ class Troubles:
             ("card", "read-only", lambda: self._card_fails(errno.EROFS, None, self._rng.uniform(3, 20))),
             ("card", "no space left", lambda: self._card_fails(errno.ENOSPC, None, self._rng.uniform(3, 30))),
             ("card", "full", self._full),
+            ("card", "exchanged", self._exchanged),
             ("card", "stalls", self._stalls),
             ("signer", "gone", self._signer_gone),
             ("signer", "busy", self._signer_busy),
@@ -61,6 +62,7 @@ class Troubles:
         life = self._life
         life.card.heal()
         life.card.free = life.card.kill_in = None
+        life.put_card_back()
         life.bench.storage_held = False
         life.signer.gone = life.signer.busy = False
         life.set_camera(unplugged=False, frozen=False)
@@ -143,6 +145,10 @@ class Troubles:
             self._life.card.free = None
 
         self._befall("card", self._rng.uniform(10, 60), offloaded)
+
+    def _exchanged(self) -> None:
+        self._life.exchange_card()
+        self._befall("card", self._rng.uniform(1, 40), self._life.put_card_back)
 
     def _stalls(self) -> None:
         """The storage thread hangs; everything else goes on. A start meanwhile has a storage thread of its own."""
