@@ -8,6 +8,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from agent.capture.camera import CameraFrame
 from agent.capture.thumbnail import Figures, Thumbnail, measure, thumbnail
@@ -16,6 +17,7 @@ from agent.controller.events import PictureMeasured
 from agent.controller.picture import LOOK_EVERY_S
 from agent.daemon.logs import LOG, log
 
+STOP_S = 1.0
 _EVERY_NS = LOOK_EVERY_S * NS_PER_S
 
 
@@ -67,9 +69,10 @@ class PictureWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after what is being measured."""
-        self._waiting.put(None)
-        self._thread.join()
+        """End after what is being measured, unless that hangs: its code may have to be read from a card that stalls."""
+        with suppress(queue.Full):
+            self._waiting.put(None, timeout=STOP_S)
+        self._thread.join(STOP_S)
 
     def _run(self) -> None:
         goes_on = True

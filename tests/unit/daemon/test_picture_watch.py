@@ -71,6 +71,27 @@ def test_a_machine_that_is_late_leaves_looks_out_and_holds_no_frame_up() -> None
     assert len(measured) == 1
 
 
+def test_a_check_that_hangs_holds_no_end_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent.daemon.picture_watch, "STOP_S", 0.05)
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang(_measured: PictureMeasured) -> None:
+        hangs.set()
+        goes_on.wait()
+
+    watch = PictureWatch(hang)
+    watch.start()
+    watch.saw(frame(0))
+    assert hangs.wait(WAIT_S)
+    watch.saw(frame(10 * NS_PER_S))  # waits behind it
+    stopping = threading.Thread(target=watch.stop)
+    stopping.start()
+    stopping.join(WAIT_S)
+    ended = not stopping.is_alive()
+    goes_on.set()
+    assert ended
+
+
 def test_a_defect_in_the_check_ends_nothing_and_is_logged(
     told: tuple[PictureWatch, queue.Queue[PictureMeasured]],
     monkeypatch: pytest.MonkeyPatch,
