@@ -23,7 +23,7 @@ demo:       ## Record, offload and check evidence before your eyes [SECONDS=30] 
 	@tools/setup.sh
 	@.venv/bin/bodycam demo $(if $(SECONDS),--seconds $(SECONDS)) --source "$(SOURCE)"
 
-test:       ## All tests on two cores, or some [T=tests/unit] [T="tests -k ring -x"] [WORKERS=4]
+test:       ## All tests on two cores, or some [T=tests/unit] [T="tests -k ring -x"] [WORKERS=2]
 	@tools/setup.sh
 	@.venv/bin/python -m pytest -n $(WORKERS) --dist worksteal $(T)
 
@@ -42,7 +42,7 @@ benchmark:  ## Measure against the bars and against ffmpeg, in a table and as JS
 	@tools/setup.sh
 	@.venv/bin/python -m tests.benchmarks $(B) $(if $(QUICK),--quick)
 
-soak:       ## Live through a shift of simulated hours with faults and clock steps, and judge it [HOURS=12] [SEED=1] [LIVE=5 more minutes in real time]
+soak:       ## Live through a shift of simulated hours with faults and clock steps, and judge it [HOURS=12] [LIVE=5 minutes more in real time] [SEED=1] [SYNC=1: to the disk]
 	@tools/setup.sh
 	@.venv/bin/python -m tests.soak --hours $(or $(HOURS),12) --seed $(SEED) --live $(or $(LIVE),5) $(if $(SYNC),--sync)
 
@@ -63,7 +63,7 @@ rig-shell:  ## A root shell in the virtual device
 	@tools/setup.sh
 	@.venv/bin/python -m tests.rig shell
 
-powercut:   ## Cut the virtual device's power many times, and print what it cost [N=500] [SEED=1] [LIE=1] [J=2]
+powercut:   ## Cut the virtual device's power many times, and print what it cost [N=20 cuts] [J=2 at once] [SEED=1] [LIE=1: a card that lies]
 	@tools/setup.sh
 	@.venv/bin/python -m tests.rig powercut --cuts $(N) --seed $(SEED) --jobs $(J) $(if $(LIE),--lie)
 
