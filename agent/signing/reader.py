@@ -3,6 +3,11 @@
 ONVIF Media Signing Specification 26.06. GOPs are recognised by their hashes, not by where they stand, so that a GOP
 that was dropped, moved or changed is named itself and does not take those behind it along. Order is then checked by
 counter and linked hash. What the stream cannot tell: that its end was cut off, what its sound and times were.
+
+A picture that does not change, as behind a covered lens, makes GOPs that are the same to the byte. Which of them a
+signature is for cannot be told when the stream begins between the GOPs and their signatures; nor need it: each is
+vouched for, and a place that turns out to be another one later is no contradiction, as long as there is a signature
+for every GOP in between.
 """
 
 from __future__ import annotations
@@ -16,6 +21,9 @@ from agent.signing.gop import HASH_BYTES, MAX_NAL_UNITS, GopHashes
 from agent.signing.key import StreamKey
 from agent.signing.nal import IDR_SLICE, NON_IDR_SLICE, SEI, UNCOVERED_PICTURE_TYPES, NalUnit, is_first_slice
 from agent.signing.sei import GopStatement, MediaSigningSei, SeiError, parse_sei
+
+_Content = tuple[bytes, int]
+"""Hash of a GOP and how many units are in it: all that a signature tells of what is in it."""
 
 MAX_PENDING_GOPS = 6
 """As many GOPs at the end may lack a signature: our signer gives one up, unsigned, when a fifth is waiting."""
@@ -47,12 +55,20 @@ class _Gop:
 
 @dataclass(frozen=True, slots=True)
 class _Stray:
-    """A SEI that fits no GOP that was there when it came. problem: why it is not to be believed."""
+    """A SEI that fits no GOP that was there when it came. problem: why it is not to be believed.
+
+    seen_in: number of the GOP that it stands in; units_before: how many units of that one stand before it.
+    """
 
     statement: GopStatement
     hash_list: bytes
     problem: str | None
     seen_in: int
+    units_before: int
+
+    def ends(self, gop: _Gop) -> bool:
+        """Whether it stands directly in front of the next IDR picture, which is what ends its GOP."""
+        return (self.seen_in, self.units_before) == (gop.number, len(gop.hashes)) and _is(gop, self.statement)
 
 
 class StreamReader:
@@ -67,6 +83,7 @@ class StreamReader:
         # Number of the GOP that was recognised last, and its counter.
         self._anchor: tuple[int, int] | None = None
         self._first_hashes: dict[int, bytes] = {}
+        self._contents: dict[int, _Content] = {}
         self._number = 0
 
     def picture(
@@ -129,13 +146,23 @@ class StreamReader:
             gop.gop_hash = gop.hashes.gop_hash
             self._first_hashes[gop.number] = gop.hashes.first
             self._first_hashes.pop(gop.number - 2 * _WINDOW_GOPS, None)
+            self._contents[gop.number] = gop.gop_hash, len(gop.hashes)
+            self._contents.pop(gop.number - 2 * _WINDOW_GOPS, None)
         self._window.append(gop)
-        # A SEI may stand directly in front of the next IDR picture, which is what ends its GOP.
-        for stray in [stray for stray in self._strays if stray.seen_in == gop.number and _is(gop, stray.statement)]:
+        for stray in [stray for stray in self._strays if stray.ends(gop)]:
             self._strays.remove(stray)
             if gop.state is None:
                 self._apply(gop, stray.statement, stray.problem, None)
+        self._explain_overdue()
         self._bound_memory()
+
+    def _explain_overdue(self) -> None:
+        """Of what stands before the GOP that was recognised first: its own signature may come behind that one's."""
+        for gop in self._window:
+            if self._anchor is None or gop.number >= min(self._anchor[0], self._number - MAX_PENDING_GOPS):
+                return
+            if gop.state is None and gop.carrier is None:
+                self._explain(gop, at_end=False)
 
     def _bound_memory(self) -> None:
         kept = [gop for gop in self._window if gop.state is None]
@@ -180,18 +207,30 @@ class StreamReader:
     ) -> None:
         if statement.partial:
             problem = problem or "It is signed in parts, which this reader does not take."
-        gop = next(
-            (gop for gop in self._window if gop.state is None and gop.carrier is None and _is(gop, statement)), None
-        )
-        if gop is not None:
-            self._apply(gop, statement, problem, carrier)
+        expected = self._expected(statement)
+        alike = [gop for gop in self._window if gop.state is None and gop.carrier is None and _is(gop, statement)]
+        if alike:
+            self._apply(next((gop for gop in alike if gop.number == expected), alike[0]), statement, problem, carrier)
+            return
+        is_next = self._anchor is not None and expected is not None and expected > self._anchor[0]
+        if problem is None and expected is not None and is_next and self._contents.get(expected) == _content(statement):
+            # It was vouched for already, by the signature of another one that is the same.
+            self._anchor = expected, statement.counter
             return
         if carrier is not None:
             problem = problem or "Its SEI has no signature."
         seen_in = self._open.number if self._open is not None else self._number
-        self._strays.append(_Stray(statement, sei.hash_list, problem, seen_in))
+        units_before = len(self._open.hashes) if self._open is not None else 0
+        self._strays.append(_Stray(statement, sei.hash_list, problem, seen_in, units_before))
         if problem is None:
             self._misplaced(statement)
+
+    def _expected(self, statement: GopStatement) -> int | None:
+        """Number of the GOP that a signature is for, by its counter; None while nothing was recognised."""
+        if self._anchor is None:
+            return None
+        ahead = (statement.counter - self._anchor[1]) % _COUNTER_MODULUS
+        return self._anchor[0] + (ahead if ahead < _COUNTER_MODULUS // 2 else ahead - _COUNTER_MODULUS)
 
     def _apply(self, gop: _Gop, statement: GopStatement, problem: str | None, carrier: int | None) -> None:
         """Believe, or not, the SEI that has a GOP's hash."""
@@ -199,10 +238,10 @@ class StreamReader:
             gop.settle(GopState.INVALID, problem)
             return
         for earlier in self._window:
-            if earlier is gop:
+            if earlier is gop or self._anchor is None:
                 break
             if earlier.state is None and earlier.carrier is None:
-                self._explain(earlier, at_end=False, later=(gop.number, statement.counter))
+                self._explain(earlier, at_end=False)
         order = self._order_problem(gop, statement)
         self._anchor = (gop.number, statement.counter)
         if order is not None:
@@ -234,14 +273,31 @@ class StreamReader:
             return None
         number, counter = self._anchor
         ahead = (statement.counter - counter - (gop.number - number)) % _COUNTER_MODULUS
-        if ahead:
+        if ahead and not self._is_repetition(gop, statement, ahead):
             if ahead < _COUNTER_MODULUS // 2:
                 return f"{ahead} GOPs are missing before it."
             return "It was signed earlier than its place says: GOPs were moved or added before it."
         before = self._first_hashes.get(gop.number - 1)
-        if number == gop.number - 1 and before is not None and before != statement.linked_hash:
+        if not ahead and number == gop.number - 1 and before is not None and before != statement.linked_hash:
             return "It was signed behind another GOP than the one before it."
         return None
+
+    def _is_repetition(self, gop: _Gop, statement: GopStatement, ahead: int) -> bool:
+        """Whether those between have their own signatures, and were vouched for by those of GOPs that are the same."""
+        if ahead > MAX_PENDING_GOPS:
+            return False
+        between: list[_Stray] = []
+        for back in range(1, ahead + 1):
+            if gop.number - back < 1:
+                break  # before the beginning
+            counter = (statement.counter - back) % _COUNTER_MODULUS
+            own = next((stray for stray in self._strays if stray.statement.counter == counter), None)
+            if own is None or own.problem or self._contents.get(gop.number - back) != _content(own.statement):
+                return False
+            between.append(own)
+        for own in between:
+            self._strays.remove(own)
+        return True
 
     def _settle_carried(self) -> None:
         states = {gop.number: gop.state for gop in self._window}
@@ -264,9 +320,9 @@ class StreamReader:
         else:
             gop.settle(GopState.UNCOVERED, "Its SEI has no signature, and none came to cover it.")
 
-    def _explain(self, gop: _Gop, *, at_end: bool, later: tuple[int, int] | None = None) -> None:
-        """Settle a GOP whose hash no SEI has. later: a GOP behind it that was recognised, and its counter."""
-        stray = self._stray_of(gop, later)
+    def _explain(self, gop: _Gop, *, at_end: bool) -> None:
+        """Settle a GOP whose hash no SEI has."""
+        stray = self._stray_of(gop)
         if stray is not None:
             gop.settle(*_difference(gop, stray))
         elif at_end and self._anchor is None and self._contradicted(gop):
@@ -280,15 +336,24 @@ class StreamReader:
         # In a stream that was cut, the first signatures are for what was cut off; two GOPs later they no longer are.
         return any(stray.problem is None and stray.seen_in >= gop.number + 2 for stray in self._strays)
 
-    def _stray_of(self, gop: _Gop, later: tuple[int, int] | None) -> _Stray | None:
+    def _stray_of(self, gop: _Gop) -> _Stray | None:
         # Counting from behind would go wrong where GOPs are gone in between.
-        place = self._anchor or later
+        place = self._anchor
         expected = None if place is None else (place[1] + gop.number - place[0]) % _COUNTER_MODULUS
         first = gop.hashes.first if len(gop.hashes) else None
+        before = {self._contents.get(gop.number - back) for back in range(1, MAX_PENDING_GOPS + 1)}
         for stray in self._strays:
-            if stray.statement.counter == expected or (first is not None and stray.hash_list[:HASH_BYTES] == first):
+            if _content(stray.statement) in before:
+                continue  # it is for one of those, which was vouched for by another one's
+            # Signatures are made of GOPs that are complete, and stand in a later one.
+            begins_alike = stray.seen_in > gop.number and stray.hash_list[:HASH_BYTES] == first
+            if stray.statement.counter == expected or (first is not None and begins_alike):
                 return stray
         return None
+
+
+def _content(statement: GopStatement) -> _Content:
+    return statement.gop_hash, statement.nal_units
 
 
 def _is(gop: _Gop, statement: GopStatement) -> bool:

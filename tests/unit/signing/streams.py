@@ -43,6 +43,17 @@ def unsigned_stream(threads: int = 1, gops: int = GOPS) -> tuple[VideoPacket, ..
     return tuple(packets + encoder.flush())
 
 
+@cache
+def still_stream(first: int, last: int) -> tuple[VideoPacket, ...]:
+    """The same, but nothing changes in the picture in GOPs `first` to `last`: every second one is equal to the byte."""
+    encoder = VideoEncoder(video_settings(gop_ms=200), camera_format())
+    packets: list[VideoPacket] = []
+    for number in range(GOPS * GOP_FRAMES):
+        picture = numbered_picture(0 if first <= number // GOP_FRAMES <= last else number)
+        packets += encoder.encode(CameraFrame(picture, START_NS + number * FRAME_NS))
+    return tuple(packets + encoder.flush())
+
+
 class SlowDesk:
     """Answers `pictures` pushes after the question; the signer fails at `refused` and never answers `hanging`."""
 

@@ -26,6 +26,7 @@ from tests.unit.signing.streams import (
     sign,
     slow,
     states,
+    still_stream,
     unsigned_stream,
     with_sei,
     without_seis,
@@ -405,3 +406,50 @@ def test_slices_without_end_are_invalid_and_not_kept() -> None:
     assert [finding.number for finding in findings if finding.state in BAD_STATES] == [5]
     assert report.first_bad is not None
     assert report.first_bad.reason == "It has more than 65535 slices."
+
+
+STILLS = [(0, 11), (0, 7), (4, 11), (3, 8), (6, 7)]
+
+
+def test_some_gops_of_a_still_picture_are_the_same() -> None:
+    keyframes = [gop[0].data for gop in gops_of(still_stream(0, 11))]
+    assert len(set(keyframes)) < len(keyframes) - 2
+
+
+@pytest.mark.parametrize("still", STILLS)
+@pytest.mark.parametrize("lag", [0, 4, 8, 11])
+@pytest.mark.parametrize("refused", [(), (3, 6, 7)])
+def test_a_picture_that_does_not_change_is_no_contradiction(
+    still: tuple[int, int], lag: int, refused: tuple[int, ...]
+) -> None:
+    """Behind a covered lens: which of the equal GOPs a signature is for cannot be told, wherever a film was cut out."""
+    signed = gops_of(sign(still_stream(*still), slow(lag, refused)))
+    for start in range(GOPS - 1):
+        part = joined(signed[start:])
+        for left_out in range(GOP_FRAMES * 2 if start < GOPS - 2 else GOP_FRAMES):
+            found = states(part[: len(part) - left_out])
+            assert set(found) <= {"v", "p"}, (start, left_out, found)
+            assert found.count("v") >= GOPS - start - 6 - len(refused)
+
+
+@pytest.mark.parametrize("still", STILLS)
+@pytest.mark.parametrize("lag", [0, 8])
+@pytest.mark.parametrize("start", [0, 2, 5])
+def test_what_is_changed_in_a_still_picture_is_found(still: tuple[int, int], lag: int, start: int) -> None:
+    for gop in range(GOPS - start - 4):
+        for picture in (0, 3):
+            signed = gops_of(sign(still_stream(*still), slow(lag)))[start:]
+            signed[gop][picture] = flipped(signed[gop][picture])
+            assert first_bad(joined(signed)) == gop + 1, (gop, picture)
+
+
+@pytest.mark.parametrize("still", STILLS)
+@pytest.mark.parametrize("lag", [0, 8])
+def test_a_gop_that_is_dropped_with_what_it_carries_is_missed_in_a_still_picture(
+    still: tuple[int, int], lag: int
+) -> None:
+    for gop in range(2, GOPS - 4):
+        signed = gops_of(sign(still_stream(*still), slow(lag)))
+        del signed[gop]
+        report, _ = read(joined(signed))
+        assert not report.is_valid, gop
