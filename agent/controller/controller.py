@@ -354,7 +354,7 @@ class _Step:
         ticked_ns = self.state.ticked_ns
         if ticked_ns is not None and self.now_ns - ticked_ns > STOOD_STILL_NS:
             self._update(awake_ns=self.now_ns)
-            if newest_frame_ns != self.state.excused_frame_ns:
+            if self.state.frames_fresh and newest_frame_ns != self.state.excused_frame_ns:
                 self._update(excused_ns=self.now_ns, excused_frame_ns=newest_frame_ns)
         self._update(ticked_ns=self.now_ns)
 

@@ -72,7 +72,7 @@ class PanelLike(Protocol):
 class Storage(Protocol):
     """What the daemon needs of the storage thread."""
 
-    def do(self, command: Callable[[Recorder], None]) -> None: ...
+    def do(self, command: Callable[[Recorder], object]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +305,7 @@ class Daemon:
                     self._do(lambda recorder: recorder.record("fault", **left))
                 self.exit = effect
 
-    def _do(self, command: Callable[[Recorder], None]) -> None:
+    def _do(self, command: Callable[[Recorder], object]) -> None:
         assert self._storage is not None
         self._storage.do(command)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.capture.factory import open_camera, open_microphone
 from agent.clock import Clock, SystemClock
-from agent.control.server import ControlServer
+from agent.control.server import ControlServer, Handler
 from agent.controller.controller import CAMERA_HUNG
 from agent.controller.events import ButtonEdge, CameraHung, InputActivated, TerminationAsked
 from agent.daemon.capture import CaptureThread
@@ -100,7 +100,9 @@ class _Run:
         self._witness = open_witness(settings, clock)
         desk = None if self._witness is None else WitnessDesk(self._witness, clock, self._daemon.card_forgot)
         self._witness_desk = desk
-        opening = VaultOpening(loaded, WatchedFilesystem(self._filesystem, board), clock, self._daemon, desk)
+        self._opening = opening = VaultOpening(
+            loaded, WatchedFilesystem(self._filesystem, board), clock, self._daemon, desk
+        )
         self._storage = StorageThread(
             WatchedOpening(opening, board),
             clock,
@@ -126,11 +128,11 @@ class _Run:
         timestamps = TimestampDesk(self._storage, clock)
         handlers = {
             "status": self._status,
-            "receipt": self._receipt,
+            "receipt": self._of_own_card(self._receipt),
             "timestamp-request": timestamps.request,
             "timestamp-token": timestamps.token,
             "self-test": DoctorResults(self._storage, clock).take,
-            "scrub": ScrubReports(self._storage, clock, self._daemon.note_fault).take,
+            "scrub": self._of_own_card(ScrubReports(self._storage, clock, self._daemon.note_fault).take),
         }
         self._control = ControlServer(
             settings.vault.socket_path,
@@ -220,6 +222,15 @@ class _Run:
             "witness": witness,
             **self._daemon.status(),
         }
+
+    def _of_own_card(self, handler: Handler) -> Handler:
+        """What was read from another card in this one's place says nothing of this one."""
+
+        def handle(request: dict[str, Any]) -> dict[str, Any]:
+            self._opening.require_in_place()
+            return handler(request)
+
+        return handle
 
     def _receipt(self, request: dict[str, Any]) -> dict[str, Any]:
         fields = check_receipt(self._filesystem, self._layout, request.get("receipt"), self._places)

@@ -18,7 +18,7 @@ from agent.errors import BodycamError, StorageError
 from agent.recorder.recorder import FIRST_RETRY_NS, LAST_RETRY_NS, Recorder, RecorderListener
 from agent.recorder.recovery import Recovered
 
-Command = Callable[[Recorder], None]
+Command = Callable[[Recorder], object]
 
 
 class OpenVault(Protocol):
@@ -64,7 +64,10 @@ class StorageThread:
         self._commands.put(command)
 
     def ask(self, command: Callable[[Recorder], object]) -> Future[object]:
-        """Run a command and hand back its result once everything it appended is durable."""
+        """Run a command and hand back its result once everything it appended is durable.
+
+        A command that returns False had no room for what it was to append, which is a StorageError of the future.
+        """
         future: Future[object] = Future()
 
         def run(recorder: Recorder) -> None:
@@ -73,7 +76,10 @@ class StorageThread:
             except BodycamError as error:
                 future.set_exception(error)
             else:
-                recorder.when_durable(lambda: future.set_result(result))
+                if result is False:
+                    future.set_exception(StorageError("The card takes nothing, and memory is full; try again later."))
+                else:
+                    recorder.when_durable(lambda: future.set_result(result))
 
         self._commands.put(run)
         return future

@@ -91,6 +91,7 @@ def open_recorder(
     try:
         enrolment = read_enrolment(filesystem, layout, keys, end)
         # Before anything is appended, and after what would refuse to start: such a start writes nothing.
+        _require_in_place(hold, layout)
         encryption = enrolment.start_record(settings.encryption.recipients)
         remembered = witness.attend(journal, end).fields() if witness is not None else {}
         return _use_journal(
@@ -140,10 +141,12 @@ def _use_journal(
     if not tested["passed"]:
         log("self-test-failed", logging.ERROR, tests=str(tested["tests"]))
     journal.commit()
+    _require_in_place(hold, layout)
     recovered = recover(filesystem, layout, journal, clock, resume_within_s=settings.recording.resume_within_s, end=end)
     _take_queued_receipts(filesystem, layout, journal, settings.vault.receipt_queue_path)
     if succession is not None:
         succession.take_over(journal)
+    _require_in_place(hold, layout)
     recorder = Recorder(
         filesystem,
         layout,
@@ -156,6 +159,12 @@ def _use_journal(
         hold=hold,
     )
     return recorder, recovered
+
+
+def _require_in_place(hold: Hold | None, layout: VaultLayout) -> None:
+    """Reading a long journal takes seconds, in which a card can be exchanged. Raises StorageError; then start anew."""
+    if hold is not None and not hold.in_place():
+        raise StorageError(f"Another card came to {layout.root} while the vault was opened; it is opened again.")
 
 
 def _take_queued_receipts(filesystem: Filesystem, layout: VaultLayout, journal: Journal, folder: Path) -> None:
@@ -233,6 +242,13 @@ class VaultOpening:
         with suppress(StorageError):  # said when the storage thread meets it again
             self._require_vault()
             self._secure()
+
+    def require_in_place(self) -> None:
+        """Before somebody's word on the vault's files is taken. Raises StorageError while another card stands there."""
+        if self._lock is None or not self._lock.in_place():
+            raise StorageError(
+                f"What stands at {self._layout.root} is not the vault that this camera writes; put its card back in."
+            )
 
     @property
     def device_signer(self) -> Signer | None:

@@ -30,7 +30,7 @@ STOPPING = "STOPPING=1"
 class Storage(Protocol):
     """What the watchdog needs of the storage thread."""
 
-    def do(self, command: Callable[[Recorder], None]) -> None: ...
+    def do(self, command: Callable[[Recorder], object]) -> None: ...
 
 
 class Watchdog:

@@ -59,8 +59,11 @@ class WitnessDesk:
             self._accused = True
             self._accuse(message, comparison.outcome is Outcome.TOLD)
 
+        # Of a journal whose beginning cannot be read, but which has what is remembered, it is known from there.
+        known = None if memory is None or comparison.outcome is Outcome.ANOTHER_JOURNAL else memory.journal_sha256
+
         def confirmed(seq: int, sha256: str) -> None:
-            first = card.first_sha256 or journal.first_sha256 or ZERO_HASH
+            first = card.first_sha256 or journal.first_sha256 or known or ZERO_HASH
             self._keeper.confirmed(Memory(first, seq, sha256, self._clock.boot_id, self._clock.boottime_ns()))
 
         journal.on_confirmed = confirmed

@@ -140,9 +140,9 @@ class Recorder:
         if writer := self._writers.get(number):
             writer.note("marker", at_boottime_ns=at_ns, source=source)
 
-    def record(self, type_: str, **fields: Any) -> None:
-        """Journal something that belongs to no recording."""
-        self._journal.append(type_, **fields)
+    def record(self, type_: str, **fields: Any) -> bool:
+        """Journal something that belongs to no recording. False when there is no memory left for it."""
+        return self._journal.append(type_, **fields)
 
     @property
     def journal_head(self) -> tuple[int, bytes]:
@@ -218,6 +218,8 @@ class Recorder:
         """
         if self._hold is not None and not self._hold.in_place():
             self._hold.retake(self._journal.require_own_folder)
+            for writer in self._writers.values():
+                writer.card_returned()
 
     def _note_storage(self) -> None:
         for number in set(self._failing) - set(self._writers) - {_JOURNAL}:

@@ -84,6 +84,7 @@ class RecordingWriter:
         self._closing = False
         self._closed_appended = False
         self._gap_pending: Gap | None = None
+        self._torn_untold = False
         self._totals = {"segments": 0, "fragments": 0, "frames": 0, "missed_frames": 0, "bytes": 0, "gaps": 0}
         self._last_frame_ns: int | None = None
         self._end_media_90k = 0
@@ -190,6 +191,11 @@ class RecordingWriter:
         )
 
     def _write(self, reads: list[GopRead], fragments: list[Fragment], *, final: bool) -> None:
+        if self._torn_untold or self._journal.is_crowded:
+            # What failed before is written down before it is tried again: a card that is away for a night would
+            # otherwise leave thousands of records, and none would be left for what is acknowledged here.
+            self._journal.commit()
+            self._torn_untold = False
         size_bytes = sum(len(fragment.data) for fragment in fragments)
         if (free := self._filesystem.free_bytes(self._layout.root)) < size_bytes + RESERVE_BYTES:
             raise StorageError(28, f"Only {free} bytes are free; offload this camera to make room", str(self._folder))
@@ -266,7 +272,14 @@ class RecordingWriter:
         self._totals["segments"] += 1
         self._totals["frames"] += segment["frames"]
         self._totals["bytes"] += segment["bytes"]
+        self._torn_untold |= segment["state"] == "torn"
         self.note("segment", **segment)
+
+    def card_returned(self) -> None:
+        """The card was mounted anew: what was open on it is on the mount before, and is not written any more."""
+        if self._segment is not None:
+            left, self._segment = self._segment, None
+            self._seal(left.seal("torn"))
 
     def _confirm(self) -> None:
         """Make durable what vouches for the fragments written last, then let the ring go on."""

@@ -24,6 +24,9 @@ from agent.vault.layout import journal_name
 from agent.vault.record import ZERO_HASH, Record, encode_json, parse_line, sha256_hex
 
 MAX_UNCOMMITTED = 10_000
+MOST_UNCOMMITTED = 2 * MAX_UNCOMMITTED
+"""Of all; beyond MAX_UNCOMMITTED only those are taken that a recording or a receipt rests on."""
+_NEEDED = frozenset({"trigger", "recording-open", "checkpoint", "gap", "segment", "stop", "recording-close", "offload"})
 _OTHER_CARD = (
     "{} is not where this camera's journal was a moment ago; put the card back that was in, or restart the camera to "
     "use this one."
@@ -115,7 +118,7 @@ class Journal:
         self._uncommitted: list[_Uncommitted] = []
         self._lost_records = 0
         self._doubtful = False
-        """After a failed write: the card may be another one."""
+        """After a failed write, and before the first one: the card may be another one."""
         self._tried: set[str] = set()
         """SHA-256 of files that may have got the next name although that was reported to have failed."""
         self.signer_fault: str | None = None
@@ -147,11 +150,13 @@ class Journal:
                 f"The newest journal file {path} does not begin with a whole record, which no power cut can cause. "
                 "Keep the vault as it is, copy it for examination, and start with a new one."
             )
-        self.first_sha256 = end.first_sha256()
+        with suppress(StorageError):  # a sector of years ago that is gone holds up no recording
+            self.first_sha256 = end.first_sha256()
         self.last_record = found.record(len(found) - 1)
         self._set_head(self.last_record)
         torn = found.data[found.chained_bytes :]
         self._tail = _Tail(name, found.chained_bytes, len(torn), sha256_hex(torn), exact=True)
+        self._doubtful = True  # it was read a while ago
         self._reason = "recovered" if torn else "started"
 
     @property
@@ -169,12 +174,21 @@ class Journal:
         """How many bytes of an interrupted line were found when the journal was opened."""
         return self._tail.torn_bytes if self._reason == "recovered" else 0
 
-    def append(self, type_: str, **fields: Any) -> None:
-        """Remember a record for the next commit, with the time of now. Never fails and never waits."""
-        if len(self._uncommitted) >= MAX_UNCOMMITTED:
-            self._lost_records += 1  # memory is bounded even when flash is gone for hours; the count is recorded
-            return
+    def append(self, type_: str, **fields: Any) -> bool:
+        """Remember a record for the next commit, with the time of now. Never fails and never waits.
+
+        False when there is no memory left for it: flash was gone for hours, and only how many are lost is recorded.
+        """
+        if len(self._uncommitted) >= (MOST_UNCOMMITTED if type_ in _NEEDED else MAX_UNCOMMITTED):
+            self._lost_records += 1
+            return False
         self._uncommitted.append(_Uncommitted(type_, self._clock.observe(), fields))
+        return True
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether what waits to be committed is so much that it should be before anything else is begun."""
+        return len(self._uncommitted) >= MAX_UNCOMMITTED
 
     def commit(self) -> None:
         """Make everything appended durable, in order. Raises StorageError; then all of it is still to be committed."""

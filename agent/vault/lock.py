@@ -57,8 +57,8 @@ class VaultLock:
         except BaseException:
             returned.release()
             raise
-        self.release()
-        self._descriptor = returned._descriptor
+        before, self._descriptor = self._descriptor, returned._descriptor
+        os.close(before)
 
     def release(self) -> None:
         """Let go."""

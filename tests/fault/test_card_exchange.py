@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import agent.vault.journal
 from agent.clock import NS_PER_MS, NS_PER_S, SimulatedClock
+from agent.controller.events import InputActivated
 from agent.controller.signals import Indication
-from agent.errors import JournalError, VaultLockedError
+from agent.errors import JournalError, StorageError, VaultLockedError
 from agent.vault.layout import VaultLayout
 from agent.vault.lock import VaultLock
 from agent.verify.finding import Severity
@@ -232,3 +236,93 @@ def test_one_that_never_became_durable_and_whose_folder_went_still_closes(slot: 
     slot.bench.run_until_idle().run_for(6)
     assert slot.showing() is Indication.READY
     slot.assert_whole_and_verified()
+
+
+@pytest.mark.parametrize("into_s", [3.25, 3.75, 4.25, 4.75])
+def test_what_was_open_on_the_mount_before_is_not_written_any_more(slot: Slot, tmp_path: Path, into_s: float) -> None:
+    """Where that one still takes writes, as a lazily unmounted one does, they would be acknowledged and be nowhere."""
+    now_ns = slot.bench.clock.boottime_ns()
+    slot.bench.double_press(now_ns + 400 * NS_PER_MS)
+    slot.bench.run_for(into_s)
+    slot.pull_out("own")
+    slot.bench.run_for(0.5)
+    shutil.copytree(tmp_path / "own", tmp_path / "copy")
+    slot.put_in("copy")
+    slot.bench.run_for(3)
+    slot.bench.hold(slot.bench.clock.boottime_ns() + 2 * NS_PER_S)
+    slot.bench.run_for(4).run_until_idle()
+    slot.assert_whole_and_verified()
+
+
+def test_the_room_on_another_card_ends_no_recording(slot: Slot) -> None:
+
+    def free_bytes(path: Path) -> int:
+        del path
+        return 1 << 40 if slot.lock.in_place() else 0
+
+    slot.card.free_bytes = free_bytes  # type: ignore[method-assign]
+    slot.bench.double_press(slot.bench.clock.boottime_ns() + 400 * NS_PER_MS)
+    slot.bench.run_for(3)
+    slot.exchange("own", "other")
+    slot.bench.run_for(12)
+    slot.exchange("other", "own")
+    slot.bench.run_for(6)
+    assert slot.bench.daemon.state.active is not None
+    slot.bench.hold(slot.bench.clock.boottime_ns() + 2 * NS_PER_S)
+    slot.bench.run_for(4).run_until_idle()
+    slot.assert_whole_and_verified()
+
+
+def test_names_that_cannot_be_made_durable_leave_no_file_open(slot: Slot) -> None:
+    failing = 0
+
+    def sync_dir(path: Path) -> None:
+        nonlocal failing
+        if failing and path.parent == slot.bench.layout.recordings:
+            failing -= 1
+            raise StorageError(errno.EIO, "fsync failed", str(path))
+        FailingCard.sync_dir(slot.card, path)
+
+    slot.card.sync_dir = sync_dir  # type: ignore[method-assign]
+    failing = 4
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    slot.bench.record(8)
+    assert failing == 0
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    slot.assert_whole_and_verified()
+
+
+def chatter(slot: Slot, seconds: float) -> None:
+    """A trigger input whose contact is loose: a marker for each edge."""
+    for _ in range(round(seconds * 10)):
+        slot.bench.daemon.post(InputActivated(5, slot.bench.clock.boottime_ns()))
+        slot.bench.run_for(0.1)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_card_that_is_away_until_memory_is_full_of_records_costs_none_that_counts(
+    slot: Slot, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    monkeypatch.setattr(agent.vault.journal, "MAX_UNCOMMITTED", 40)
+    start_ns = slot.bench.clock.boottime_ns() + 400 * NS_PER_MS
+    if begun:
+        slot.bench.double_press(start_ns)
+        slot.bench.run_for(3)
+    slot.card.fails = True
+    if not begun:
+        slot.bench.double_press(start_ns)
+        slot.bench.run_for(1)
+    chatter(slot, 12)
+    if begun:
+        slot.bench.hold(slot.bench.clock.boottime_ns() + 2 * NS_PER_S)
+        slot.bench.run_for(3)
+    slot.card.fails = False
+    slot.bench.run_for(6)
+    if not begun:
+        slot.bench.hold(slot.bench.clock.boottime_ns() + 2 * NS_PER_S)
+        slot.bench.run_for(4).run_until_idle()
+    slot.assert_whole_and_verified()
+    records = journal_records(slot.card, slot.bench.layout)
+    assert of_type(records, "records-lost")
+    torn = [segment for segment in of_type(records, "segment") if segment["state"] == "torn"]
+    assert len(torn) <= 1, "one for the outage, and not one for each try"

@@ -142,7 +142,7 @@ def test_a_failed_sync_of_names_is_not_made_good_by_another_one() -> None:
     for n in range(COUNT):
         filesystem, bench = shift(one_error(errno.EIO, data_lost=True)(n))
         failed = filesystem.operations[n]
-        # Of the vault's own folders a start says the rest: they are made once in its life.
+        # A limit that docs/design.md names: names of folders are synced once more, and not made anew.
         if failed.kind is not OpKind.SYNC_DIR or failed.path in (bench.layout.root, bench.layout.recordings):
             continue
         tried += 1

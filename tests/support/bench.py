@@ -127,7 +127,7 @@ class Bench:
         self.identity = identity
         self._order = count()
         self._due: list[tuple[int, int, Callable[[], None]]] = []
-        self._commands: list[Callable[[Recorder], None]] = []
+        self._commands: list[Callable[[Recorder], object]] = []
         self._keyframe_after_ns: int | None = None
         self.camera = SyntheticCamera(
             self.clock,
@@ -228,7 +228,7 @@ class Bench:
         signer = self.identity.record_signer.signer  # one key signs both
         return open_stream_signer(self.settings, self.clock, signer, self.daemon.stream_signing, InlineDesk(signer))
 
-    def do(self, command: Callable[[Recorder], None]) -> None:
+    def do(self, command: Callable[[Recorder], object]) -> None:
         """The daemon's way to the storage thread."""
         self._commands.append(command)
 
@@ -374,7 +374,7 @@ class Bench:
             if self._retry_open_ns and self.clock.boottime_ns() >= self._retry_open_ns:
                 self.open_vault()
             return
-        commands: list[Callable[[Recorder], None]] = []
+        commands: list[Callable[[Recorder], object]] = []
         if not self.commands_held:
             commands, self._commands = self._commands, []
         for command in commands:

@@ -441,6 +441,16 @@ def test_a_processor_that_is_always_late_does_not_hide_that_no_frame_comes() -> 
     assert drive.shows(Indication.READY)  # another silence, which may have been a standstill again
 
 
+def test_a_late_tick_takes_back_no_fault_while_nothing_comes() -> None:
+    drive = ready()
+    drive.frames = False
+    drive.run_ms(SETTINGS.camera.stall_ms + 200)
+    assert drive.shows(Indication.FAULT)
+    drive.now_ns += STOOD_STILL_NS + NS_PER_MS
+    assert of(drive.tick(), Show) == []
+    assert drive.shows(Indication.FAULT)
+
+
 def test_a_camera_that_is_said_to_hang_ends_the_process_whatever_it_did_before() -> None:
     for drive in (Drive(), ready(), recording()):
         effects = drive.send(CameraHung("The camera hangs: opening, for 20 s."))

@@ -36,7 +36,7 @@ class Orders:
         self.given: list[tuple[str, dict[str, Any]]] = []
         self.on_order: Callable[[str], None] = lambda _name: None
 
-    def do(self, command: Callable[[Any], None]) -> None:
+    def do(self, command: Callable[[Any], object]) -> None:
         command(self)
 
     def _take(self, name: str, fields: dict[str, Any]) -> None:

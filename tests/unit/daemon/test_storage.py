@@ -112,7 +112,7 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
         assert desk.thread.stop(WAIT_S)
 
 
-def note(name: str) -> Callable[[Recorder], None]:
+def note(name: str) -> Callable[[Recorder], object]:
     """A command that writes a record."""
     return lambda recorder: recorder.record(name)
 

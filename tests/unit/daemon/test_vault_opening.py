@@ -5,17 +5,20 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 
 import agent.daemon.vault_opening
 from agent.clock import SimulatedClock
 from agent.daemon.machine import machine_fields
 from agent.daemon.vault_opening import MAX_RECEIPT_BYTES, VaultOpening, open_recorder
 from agent.errors import DeviceKeyError, JournalError, StorageError, VaultError, VaultLockedError
+from agent.recorder.enrolment import read_enrolment
 from agent.settings.load import LoadedSettings
 from agent.settings.schema import DeviceSettings, Settings, VaultSettings
 from agent.trust.identity import IdentityPaths, enroll_bench
@@ -115,6 +118,73 @@ def test_a_camera_without_a_key_is_told_to_enrol_before_anything_runs(desk: Desk
     desk.layout.root.mkdir()
     with pytest.raises(DeviceKeyError, match="enroll"):
         desk.opening()
+
+
+def test_another_card_in_the_place_of_the_one_that_was_opened_gets_nothing(desk: Desk) -> None:
+    desk.enrol()
+    opening = desk.opening()
+    recorder, _ = opening()
+    opening.require_in_place()
+    desk.layout.root.rename(desk.layout.root.with_name("own"))
+    desk.layout.root.mkdir()
+    recorder.record("test")
+    recorder.step()
+    assert list(desk.layout.root.iterdir()) == []
+    with pytest.raises(StorageError, match="put its card back in"):
+        opening.require_in_place()
+    desk.layout.root.rmdir()
+    desk.layout.root.with_name("own").rename(desk.layout.root)
+    opening.require_in_place()
+    recorder.close()
+
+
+def test_a_card_that_is_exchanged_before_it_was_opened_is_let_go_of_with_its_key(desk: Desk) -> None:
+    desk.enrol()
+    opening = desk.opening()
+    first = opening.device_signer
+    assert first is not None
+    own = desk.layout.root.with_name("own")
+    desk.layout.root.rename(own)
+    shutil.rmtree(desk.settings.vault.key_path.parent)
+    desk.enrol()
+    before = descriptors()
+    recorder, _ = opening()
+    recorder.close()
+    assert descriptors() == before
+    VaultLock(own).release()
+    with pytest.raises(VaultLockedError):
+        VaultLock(desk.layout.root)
+    second = opening.device_signer
+    assert second is not None
+    assert second.certificate != first.certificate
+    (opened, *_) = journal_records(PosixFilesystem(), desk.layout)
+    assert opened.fields["certificate_sha256"] == second.certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def test_a_card_that_is_exchanged_while_it_is_opened_gets_nothing_and_is_opened_anew(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.enrol()
+    own = desk.layout.root.with_name("own")
+    exchanged = False
+
+    def exchange(*arguments: Any) -> Any:
+        nonlocal exchanged
+        if not exchanged:
+            exchanged = True
+            desk.layout.root.rename(own)
+            shutil.copytree(own, desk.layout.root)
+        return real(*arguments)
+
+    real = read_enrolment
+    monkeypatch.setattr(agent.daemon.vault_opening, "read_enrolment", exchange)
+    opening = desk.opening()
+    with pytest.raises(StorageError, match="Another card came to"):
+        opening()
+    assert list((desk.layout.root / "journal").iterdir()) == []
+    recorder, _ = opening()
+    recorder.close()
+    assert desk.types()[0] == "journal-open"
 
 
 def test_a_card_that_cannot_be_read_at_the_start_is_a_state_and_no_end(

@@ -70,10 +70,10 @@ class AnsweringStorage:
     """A storage thread that turns at once, unless it `hangs`. records: (type, fields) of what it had to journal."""
 
     hangs: bool = False
-    waiting: list[Callable[[Recorder], None]] = field(default_factory=list)
+    waiting: list[Callable[[Recorder], object]] = field(default_factory=list)
     records: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
-    def do(self, command: Callable[[Recorder], None]) -> None:
+    def do(self, command: Callable[[Recorder], object]) -> None:
         self.waiting.append(command)
         if not self.hangs:
             self.go_on()

@@ -8,7 +8,7 @@ import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import given, settings
@@ -336,6 +336,48 @@ def test_the_own_card_without_what_it_had_confirmed_is_for_a_start_to_look_at(tm
     assert contents(slot) == image
 
 
+def test_two_journals_whose_beginnings_cannot_be_read_are_not_the_same_for_it(tmp_path: Path) -> None:
+    slot = tmp_path / "slot"
+    committed(journal_on(slot, PosixFilesystem()), 1)
+    committed(journal_on(slot, PosixFilesystem()), 2)
+    (slot / "000001.journal").unlink()
+    journal = committed(journal_on(slot, PosixFilesystem()), 3)
+    assert journal.first_sha256 is None
+    slot.rename(tmp_path / "own")
+    slot.mkdir()
+    with pytest.raises(OtherCardError):
+        journal.require_own_folder()
+
+
+@pytest.mark.parametrize("error", [StorageError(errno.EIO, "Opening failed", "card"), OSError(errno.EIO, "bad sector")])
+def test_a_beginning_that_cannot_be_read_holds_nothing_up(tmp_path: Path, error: OSError) -> None:
+    class Rotten(PosixFilesystem):
+        def open_read(self, path: Path) -> BinaryIO:
+            if path.name == "000001.journal":
+                raise error
+            return super().open_read(path)
+
+    slot = tmp_path / "slot"
+    committed(journal_on(slot, PosixFilesystem()), 1)
+    committed(journal_on(slot, PosixFilesystem()), 2)
+    committed(journal_on(slot, Rotten()), 3)
+    assert numbers_in(slot) == [1, 2, 3]
+
+
+def test_a_card_that_is_exchanged_while_its_journal_is_read_gets_nothing(tmp_path: Path) -> None:
+    slot, other = tmp_path / "slot", tmp_path / "other"
+    committed(journal_on(slot, PosixFilesystem()), 1)
+    committed(journal_on(other, PosixFilesystem(), device_id="CAM-2"), 100)
+    before = contents(other)
+    journal = journal_on(slot, PosixFilesystem())
+    slot.rename(tmp_path / "own")
+    other.rename(slot)
+    journal.append("test", n=2)
+    with pytest.raises(OtherCardError):
+        journal.commit()
+    assert contents(slot) == before
+
+
 def test_an_own_card_that_somebody_went_on_with_is_for_a_start_to_look_at(tmp_path: Path) -> None:
     slot = tmp_path / "slot"
     journal = committed(journal_on(slot, PosixFilesystem()), 1)
@@ -477,6 +519,19 @@ def test_what_no_longer_fits_in_memory_is_counted_and_said(small_memory: int) ->
     assert (chain[-1].type, chain[-1].fields["records"]) == ("records-lost", 7)
     committed(journal, 1)
     assert read_chain(filesystem)[-1].fields["n"] == 1
+
+
+def test_what_a_recording_or_a_receipt_rests_on_still_fits_and_nothing_without_end(
+    small_memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent.vault.journal, "MOST_UNCOMMITTED", small_memory + 3)
+    journal = open_journal(disk())
+    taken = [journal.append("marker") for _ in range(small_memory + 2)]
+    assert taken == [True] * small_memory + [False] * 2
+    assert journal.is_crowded
+    assert [journal.append(type_) for type_ in ("stop", "marker", "checkpoint", "offload", "segment")] == [
+        True, False, True, True, False,
+    ]  # fmt: skip
 
 
 def test_the_count_of_what_was_lost_is_lost_with_no_failed_write(small_memory: int) -> None:
