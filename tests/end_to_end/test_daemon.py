@@ -455,6 +455,27 @@ def test_a_vault_that_is_not_there_is_a_fault_and_what_was_filmed_is_written_onc
     desk.verified()
 
 
+def test_another_card_is_told_while_idle_and_its_receipts_are_none_of_this_one(desk: Desk) -> None:
+    away = desk.folder / "away"
+    camera = desk.start_ready()
+    first = record_once(desk, camera)
+    client = ControlClient(desk.folder / "control.sock")
+    desk.vault.rename(away)
+    desk.vault.mkdir()
+    status = wait_status(camera, lambda status: status["shows"] == "fault", "it was told")
+    assert "put the card back that was in" in status["faults"]["storage"]
+    for command in ("receipt", "scrub"):
+        with pytest.raises(ControlError, match="put its card back in"):
+            client.request({"command": command, "receipt": {}})
+    assert list(desk.vault.iterdir()) == []
+    desk.vault.rmdir()
+    away.rename(desk.vault)
+    wait_status(camera, lambda status: status["shows"] == "ready", "it was back")
+    second = record_once(desk, camera)
+    assert camera.stop() == 0
+    assert sorted(desk.verified()) == sorted([first, second])
+
+
 def test_a_read_only_card_is_a_fault_until_it_can_be_written(desk: Desk) -> None:
     away = desk.folder / "away"
     desk.vault.rename(away)
