@@ -7,6 +7,7 @@ what the lights must show and which reminders are due, so that no handler can fo
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from agent.clock import NS_PER_MS, NS_PER_S
 from agent.controller import gestures
@@ -49,6 +50,7 @@ from agent.controller.gestures import Gesture, GestureKind, GestureState
 from agent.controller.picture import look
 from agent.controller.room import StorageLevel, judge_room
 from agent.controller.signals import Cue, Indication
+from agent.controller.silence import tick
 from agent.controller.state import ActiveRecording, ControllerState, PendingStart, indication, is_full
 from agent.settings.schema import Settings
 
@@ -59,10 +61,6 @@ STOP_TIMEOUT_NS = 20 * NS_PER_S
 
 PRESS_KEPT_S = 120
 """How long a press waits for a camera that is not there."""
-
-STOOD_STILL_NS = NS_PER_S
-"""Ticks come ten times a second. After a longer pause it was not the camera that was silent: the device was suspended,
-through which the boot clock runs on, or code had to be read from a card that stalled. It is waited for from then on."""
 
 CAMERA_HUNG = "camera-hung"
 """Why a recording was stopped, and the process ended."""
@@ -113,20 +111,15 @@ class _Step:
             case StorageMeasured(spare_bytes, bytes_per_s):
                 self._measured(spare_bytes, bytes_per_s)
             case CardForgot(message):
-                self.effects.append(JournalRecord("fault", {"component": "card-forgot", "message": message}))
-                self.effects.append(Play(Cue.FAULT))
+                self._fault("card-forgot", message, cue=True)
             case MicrophoneFailed(message):
-                self.effects.append(JournalRecord("fault", {"component": "microphone", "message": message}))
-                self.effects.append(Play(Cue.FAULT))
+                self._fault("microphone", message, cue=True)
             case MicrophoneRestored():
-                fields = {"component": "microphone", "message": "Sound reaches the encoder again."}
-                self.effects.append(JournalRecord("fault-cleared", fields))
+                self._over("microphone", "Sound reaches the encoder again.")
             case StreamUnsigned(message):
-                self.effects.append(JournalRecord("fault", {"component": "stream-signer", "message": message}))
-                self.effects.append(Play(Cue.FAULT))
+                self._fault("stream-signer", message, cue=True)
             case StreamSigned(unsigned_gops):
-                fields = {"component": "stream-signer", "message": "The video is signed in itself again."}
-                self.effects.append(JournalRecord("fault-cleared", fields | {"unsigned_gops": unsigned_gops}))
+                self._over("stream-signer", "The video is signed in itself again.", unsigned_gops=unsigned_gops)
             case SoundMissing(from_ns, to_ns):
                 span = {"from_boottime_ns": from_ns, "to_boottime_ns": to_ns}
                 self.effects.append(JournalRecord("sound-missing", span))
@@ -253,9 +246,7 @@ class _Step:
 
     def _stream_started(self) -> None:
         if self.state.camera_fault is not None:
-            self.effects.append(
-                JournalRecord("fault-cleared", {"component": "camera", "message": "Frames reach the buffer again."})
-            )
+            self._over("camera", "Frames reach the buffer again.")
         self._update(streaming=True, frames_fresh=True, ever_ready=True, camera_fault=None)
         self.effects.append(AnnounceReady())
         pending = self.state.pending
@@ -279,13 +270,9 @@ class _Step:
         self._update(room=room)
         if room.level is (StorageLevel.PLENTY if before is None else before.level):
             return
-        fields = {
-            "room": room.level.value,
-            "minutes_left": room.minutes_left,
-            "spare_bytes": room.spare_bytes,
-            "bytes_per_s": room.bytes_per_s,
-        }
-        self.effects.append(JournalRecord("storage", fields))
+        said = {"room": room.level.value, "minutes_left": room.minutes_left}
+        measured = {"spare_bytes": room.spare_bytes, "bytes_per_s": room.bytes_per_s}
+        self.effects.append(JournalRecord("storage", said | measured))
         if room.level is StorageLevel.FULL:
             # Before the card refuses: what waits in memory, the seal and the stop itself still fit.
             if self.state.active is not None:
@@ -310,8 +297,7 @@ class _Step:
             self._stop("camera-lost", self.now_ns)
             self._update(pending=PendingStart(self.now_ns, "resume", (), active.number))
         if self.state.camera_fault is None:
-            fields = {"component": "camera", "message": message, "last_frame_boottime_ns": last_frame_ns}
-            self.effects.append(JournalRecord("fault", fields))
+            self._fault("camera", message, last_frame_boottime_ns=last_frame_ns)
         self._update(
             streaming=False, frames_fresh=False, camera_fault=message, picture=self.state.picture.interrupted()
         )
@@ -328,39 +314,30 @@ class _Step:
             "white_share": round(seen.white, 3),
         }
         if before is not None:
-            over = {"component": before.component, "kind": before.value, "message": before.over}
-            self.effects.append(JournalRecord("fault-cleared", over | figures))
+            self._over(before.component, before.over, kind=before.value, **figures)
         if now.fault is not None:
-            fault = {"component": now.fault.component, "kind": now.fault.value, "message": now.fault.message}
-            self.effects.append(JournalRecord("fault", fault | figures))
-            self.effects.append(Play(Cue.FAULT))
+            self._fault(now.fault.component, now.fault.message, cue=True, kind=now.fault.value, **figures)
 
     def _note_frames(self, newest_frame_ns: int | None) -> None:
-        self._note_standstill(newest_frame_ns)
+        silence = tick(self.state.silence, self.now_ns, newest_frame_ns, told=not self.state.frames_fresh)
+        self._update(silence=silence)
         if not self.state.streaming or newest_frame_ns is None:
             return
-        silent_ns = self.now_ns - max(newest_frame_ns, self.state.excused_ns)
+        silent_ns = silence.told_ns(self.now_ns, newest_frame_ns)
         stall_ns = self.settings.camera.stall_ms * NS_PER_MS
         fresh = silent_ns <= stall_ns
         if fresh != self.state.frames_fresh:
-            type_ = "fault-cleared" if fresh else "fault"
-            message = "Frames come again." if fresh else f"No frame for {silent_ns // NS_PER_MS} ms."
-            self.effects.append(JournalRecord(type_, {"component": "camera", "message": message}))
+            if fresh:
+                self._over("camera", "Frames come again.")
+            else:
+                self._fault("camera", f"No frame for {silent_ns // NS_PER_MS} ms.")
             self._update(frames_fresh=fresh)
-        if self.now_ns - max(newest_frame_ns, self.state.awake_ns) > HUNG_FACTOR * stall_ns:
+        if silence.hung_ns(self.now_ns, newest_frame_ns) > HUNG_FACTOR * stall_ns:
             self._give_camera_up()
-
-    def _note_standstill(self, newest_frame_ns: int | None) -> None:
-        ticked_ns = self.state.ticked_ns
-        if ticked_ns is not None and self.now_ns - ticked_ns > STOOD_STILL_NS:
-            self._update(awake_ns=self.now_ns)
-            if self.state.frames_fresh and newest_frame_ns != self.state.excused_frame_ns:
-                self._update(excused_ns=self.now_ns, excused_frame_ns=newest_frame_ns)
-        self._update(ticked_ns=self.now_ns)
 
     def _camera_hung(self, message: str) -> None:
         if self.state.stopping is None:
-            self.effects.append(JournalRecord("fault", {"component": "camera", "message": message}))
+            self._fault("camera", message)
         self._give_camera_up()
 
     def _give_camera_up(self) -> None:
@@ -386,10 +363,16 @@ class _Step:
         self._update(unsafe_told=unsafe)
         if unsafe:
             timeout_ms = self.settings.recording.durable_timeout_ms
-            fields = {"message": f"Nothing of the running recording has become durable for {timeout_ms} ms."}
+            self._fault("recording", f"Nothing of the running recording has become durable for {timeout_ms} ms.")
         else:
-            fields = {"message": "The recording becomes durable again, or has ended."}
-        self.effects.append(JournalRecord("fault" if unsafe else "fault-cleared", {"component": "recording"} | fields))
+            self._over("recording", "The recording becomes durable again, or has ended.")
+
+    def _fault(self, component: str, message: str, *, cue: bool = False, **more: Any) -> None:
+        self.effects.append(JournalRecord("fault", {"component": component, "message": message} | more))
+        self.effects += [Play(Cue.FAULT)] * cue
+
+    def _over(self, component: str, message: str, **more: Any) -> None:
+        self.effects.append(JournalRecord("fault-cleared", {"component": component, "message": message} | more))
 
     def _alert(self, shown: Indication) -> None:
         if shown not in _ALARMING:

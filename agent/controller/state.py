@@ -9,6 +9,7 @@ from agent.controller.gestures import GestureState
 from agent.controller.picture import PictureState
 from agent.controller.room import Room, StorageLevel
 from agent.controller.signals import Indication
+from agent.controller.silence import Silence
 from agent.settings.schema import Settings
 
 
@@ -37,10 +38,6 @@ class ControllerState:
     """Everything, in one value. `shown` is what the lights show; it changes only with a Show effect.
 
     stream_given_up: the camera hangs, and recordings have been told to make do with what the ring holds.
-    ticked_ns: when the last tick came. awake_ns: when this process last went on after it had stood still; a camera is
-    not given up for what it missed until then. excused_ns: the same, and what a silence is counted from that the wearer
-    is told of; once only for each newest frame (excused_frame_ns), or a processor that is always late would never say
-    that nothing comes.
     unsafe_told: the journal says that nothing of the running recording becomes durable.
     """
 
@@ -52,10 +49,7 @@ class ControllerState:
     room: Room | None = None
     camera_fault: str | None = None
     stream_given_up: bool = False
-    ticked_ns: int | None = None
-    awake_ns: int = 0
-    excused_ns: int = 0
-    excused_frame_ns: int | None = None
+    silence: Silence = field(default_factory=Silence)
     unsafe_told: bool = False
     picture: PictureState = field(default_factory=PictureState)
     active: ActiveRecording | None = None
