@@ -7,7 +7,7 @@ and the daemon are the real ones.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,13 +66,13 @@ def mount(camera: Camera, device: str) -> None:
     )
 
 
-def wait_level(camera: Camera, level: str) -> None:
-    """Until the daemon says that there is so much room. Raises RigError when the guest dies first."""
+def wait_told(camera: Camera, is_so: Callable[[dict[str, Any]], bool], what: str) -> None:
+    """Until the daemon's status says so. Raises RigError when it does not, or the guest dies first."""
     for _ in range(LONGEST_WAIT_S):
-        if camera.status()["storage_level"] == level:
+        if is_so(camera.status()):
             return
         camera.let_pass(1)
-    raise RigError(f"The room is not {level}.\n{camera.log()}")
+    raise RigError(f"The status does not tell {what}.\n{camera.log()}")
 
 
 def blocks(camera: Camera, name: str) -> list[int]:
@@ -229,7 +229,7 @@ def test_another_card_gets_nothing_and_the_own_one_everything(rig: Warm, tmp_pat
         put_in(camera, other)
         # While it idles, and without a press that would find it out.
         camera.wait_shows("fault", since=before)
-        assert "put the card back that was in" in str(camera.status()["faults"]["storage"])
+        wait_told(camera, lambda status: "put the card back" in str(status["faults"].get("storage")), "the other card")
         listing = f"cd {CARD} && find . -type f -exec sha256sum {{}} + | sort"
         lay_there = machine.run(listing)
         before = len(camera.status_changes())
@@ -253,7 +253,7 @@ def test_a_card_that_fills_up_ends_the_recording_in_order_and_takes_no_other(rea
         # Room for some seconds more than what is kept back.
         spare_bytes = RESERVE_BYTES + 1_600_000
         camera.machine.run(f"fallocate -l $(($(stat -f -c '%a * %S' {CARD}) - {spare_bytes})) {CARD}/others")
-        wait_level(camera, "full")
+        wait_told(camera, lambda status: status["storage_level"] == "full", "that the card is full")
         camera.wait_shows("fault", since=before)
         camera.double_press()
         camera.let_pass(3)

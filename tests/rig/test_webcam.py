@@ -67,7 +67,8 @@ def test_a_lost_camera_is_journalled_when_it_was_lost(shift: Shift, event: str) 
     ]
     assert {record.fields["component"] for record in faults} >= {"camera"}
     messages = " ".join(record.fields["message"] for record in faults)
-    assert re.search("was unplugged" if event == "unplugged" else "No frame for|gave no picture for", messages)
+    # Whether the driver's error or the silence comes first is the kernel's affair, also of one that was unplugged.
+    assert re.search(f"{'was unplugged|' if event == 'unplugged' else ''}No frame for|gave no picture for", messages)
 
 
 def test_what_was_recorded_before_the_loss_is_all_there(shift: Shift) -> None:
