@@ -101,16 +101,27 @@ def as_root() -> list[str]:
 
 def require_host_packages(tools: Mapping[str, str]) -> None:
     """Install the packages whose programs are missing, as tools/setup.sh does. Raises BuildError where it cannot be."""
-    missing = sorted({package for tool, package in tools.items() if _which(tool) is None})
-    if not missing:
-        return
-    if shutil.which("apt-get") is None:
-        raise BuildError(f"The rig needs {', '.join(missing)}. Install them with this machine's package manager.")
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with step(f"Installing Debian packages {' '.join(missing)}"):
-        apt = [*as_root(), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
-        run_logged(FOLDER, *apt, "update")
-        run_logged(FOLDER, *apt, "install", "--yes", "--no-install-recommends", *missing)
+    # Workers of one test run come here together, and apt's own lock of its lists waits for nobody.
+    with (FOLDER / "packages.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        missing = sorted({package for tool, package in tools.items() if _which(tool) is None})
+        if not missing:
+            return
+        if shutil.which("apt-get") is None:
+            raise BuildError(f"The rig needs {', '.join(missing)}. Install them with this machine's package manager.")
+        with step(f"Installing Debian packages {' '.join(missing)}"):
+            apt = [
+                *as_root(),
+                "env",
+                "DEBIAN_FRONTEND=noninteractive",
+                "apt-get",
+                "-qq",
+                "-o",
+                "DPkg::Lock::Timeout=300",
+            ]
+            run_logged(FOLDER, *apt, "update")
+            run_logged(FOLDER, *apt, "install", "--yes", "--no-install-recommends", *missing)
 
 
 def _which(tool: str) -> str | None:
