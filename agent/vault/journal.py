@@ -27,6 +27,8 @@ MAX_UNCOMMITTED = 10_000
 MOST_UNCOMMITTED = 2 * MAX_UNCOMMITTED
 """Of all; beyond MAX_UNCOMMITTED only those are taken that a recording or a receipt rests on."""
 _NEEDED = frozenset({"trigger", "recording-open", "checkpoint", "gap", "segment", "stop", "recording-close", "offload"})
+_COLUMN_BYTES = 1 << 16
+"""More than any signature's column takes."""
 _OTHER_CARD = (
     "{} is not where this camera's journal was a moment ago; put the card back that was in, or restart the camera to "
     "use this one."
@@ -315,11 +317,25 @@ class Journal:
         # our own file there, to the byte. Nothing has vouched for it: it is replaced.
         if name in taken and sha256_hex(self._read(name)) not in self._tried:
             raise OtherCardError(_OTHER_CARD.format(self._folder))
-        if self._doubtful and self._tail.name is not None:
-            chained = self._read(self._tail.name)[: self._tail.chained_bytes]
-            last = chained[:-1].rsplit(b"\n", 1)[-1]
-            if len(chained) < self._tail.chained_bytes or sha256_hex(last.split(b"\t", 1)[0]) != self._head_sha256:
-                raise OtherCardError(_OTHER_CARD.format(self._folder))
+        if self._doubtful and self._tail.name is not None and not self._ends_as_before(self._tail.name):
+            raise OtherCardError(_OTHER_CARD.format(self._folder))
+
+    def _ends_as_before(self, name: str) -> bool:
+        """Whether the newest durable record still stands where the chained part of a file ends; reads only that."""
+        wanted = self._head_json + b"\t"
+        start = max(0, self._tail.chained_bytes - len(wanted) - _COLUMN_BYTES)
+        try:
+            with self._filesystem.open_read(self._folder / name) as file:
+                file.seek(start)
+                data = file.read(self._tail.chained_bytes - start)
+        except FileNotFoundError:
+            return False
+        except StorageError:
+            raise
+        except OSError as error:
+            raise StorageError(error.errno, f"Reading failed: {error.strerror}", name) from error
+        is_whole = len(data) == self._tail.chained_bytes - start
+        return is_whole and data[:-1].rsplit(b"\n", 1)[-1].startswith(wanted)
 
     def _read(self, name: str) -> bytes:
         try:

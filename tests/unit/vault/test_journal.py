@@ -392,10 +392,10 @@ def test_a_card_that_is_unmounted_while_it_is_looked_at_is_no_crash(tmp_path: Pa
     class Unmounted(FailingCard):
         gone = False
 
-        def read(self, path: Path) -> bytes:
+        def open_read(self, path: Path) -> BinaryIO:
             if self.gone:
                 raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
-            return super().read(path)
+            return super().open_read(path)
 
     filesystem = Unmounted()
     journal = committed(journal_on(tmp_path / "journal", filesystem), 1)
