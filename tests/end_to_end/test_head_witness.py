@@ -17,6 +17,7 @@ from agent.verify.verify import verify_path
 from agent.witness.file import WitnessFile
 from agent.witness.memory import Memory
 from tests.end_to_end.test_daemon import (
+    LIMIT_S,
     Desk,
     double_press,
     record_once,
@@ -165,3 +166,24 @@ def test_a_re_enrolment_looks_at_it_and_keeps_it_up_to_date(desk: Desk) -> None:
     assert desk.records("boot")[-1]["witness"] == "lost"
     assert_up_to_date(desk)
     assert Code.CONFIRMED_LOST in {finding.code for finding in report(desk).findings}
+
+
+def test_a_card_that_forgot_while_it_was_out_ends_the_agent_and_the_next_start_says_what_is_gone(desk: Desk) -> None:
+    older, away = desk.folder / "older", desk.folder / "away"
+    first = run_and_record(desk)
+    camera = desk.start_ready()
+    shutil.copytree(desk.vault, older)
+    record_once(desk, camera)
+    wait_status(camera, lambda status: status["witness"]["up_to_date"], "it was remembered")
+    desk.vault.rename(away)
+    older.rename(desk.vault)
+    assert camera.wait_ended(LIMIT_S) == 74
+    assert "does not end as it did before" in camera.log.read_text()
+    again = desk.start_ready()
+    status = again.status()
+    assert status is not None
+    assert "card-forgot" in status["faults"]  # type: ignore[operator]
+    assert again.stop() == 0
+    found = report(desk)
+    assert Code.CONFIRMED_LOST in {finding.code for finding in found.findings}
+    assert [recording.recording_id for recording in found.recordings] == [first]
