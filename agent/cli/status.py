@@ -14,6 +14,8 @@ from agent.cli.output import say
 from agent.control.client import ControlClient
 from agent.settings.schema import Settings
 
+_FULL = 0.95
+"""Whole GOPs go, so that it is seldom full to the byte."""
 _MEANING = {
     "starting": "It is starting: no picture has reached the buffer yet.",
     "ready": "It is ready: a double press records, with what lies before it.",
@@ -44,20 +46,19 @@ def status(settings: Settings, *, as_json: bool) -> int:
 
 def _rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "device", str(answer["device"])
-    yield "state", f"{answer['shows']}. {_MEANING.get(str(answer['shows']), '')}"
+    memory_only = "storage" in answer["faults"] and answer["storage_level"] != "full"
+    meaning = _MEANING.get(str(answer["shows"]), "")
+    if memory_only and answer["shows"] in ("fault", "finishing"):
+        meaning = "What it records, and what is being sealed, stays in memory until the card takes it: see the faults."
+    yield "state", f"{answer['shows']}. {meaning}"
     if answer["recording"]:
         yield "recording", f"{answer['recording']}, {answer['durable_fragments']} fragments on flash"
     for finishing in answer["finishing"]:
         yield "finishing", str(finishing)
     if answer["buffered_s"] is not None:
-        megabytes = answer["buffer_bytes"] / 1e6
-        yield (
-            "buffer",
-            f"{answer['buffered_s']:.1f} s (at least {answer['pre_event_configured_s']} s asked, whole GOPs), "
-            f"{megabytes:.1f} MB",
-        )
+        yield "buffer", _buffer(answer, memory_only=memory_only)
         yield "camera", f"{answer['camera']}, {answer['encoder']}{_frames_gone(answer)}"
-    if answer["vault_free_bytes"] is not None:
+    if answer["vault_free_bytes"] is not None and not memory_only:  # perhaps it is another card's
         room = f"{_size(answer['vault_free_bytes'])} free"
         if answer["minutes_left"] is not None:
             room += f", about {_time(answer['minutes_left'])} of recording ({answer['storage_level']})"
@@ -66,6 +67,19 @@ def _rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "witness", _witness(witness)
     for component, message in answer["faults"].items():
         yield "fault", f"{component}: {message}"
+
+
+def _buffer(answer: dict[str, Any], *, memory_only: bool) -> str:
+    used, most = answer["buffer_bytes"], answer["buffer_max_bytes"]
+    said = (
+        f"{answer['buffered_s']:.1f} s (at least {answer['pre_event_configured_s']} s asked, whole GOPs), "
+        f"{used / 1e6:.1f} of {most / 1e6:.1f} MB"
+    )
+    if memory_only and used >= _FULL * most:
+        said += "; it is full, and the oldest of what waits for the card is lost"
+    elif memory_only and answer["buffered_s"] > 0:
+        said += f"; room for about {(most - used) / used * answer['buffered_s']:.0f} s more"
+    return said
 
 
 def _frames_gone(answer: dict[str, Any]) -> str:

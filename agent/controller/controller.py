@@ -50,7 +50,7 @@ from agent.controller.gestures import Gesture, GestureKind, GestureState
 from agent.controller.picture import look
 from agent.controller.room import StorageLevel, judge_room
 from agent.controller.signals import Cue, Indication
-from agent.controller.silence import tick
+from agent.controller.silence import HUNG_FACTOR, tick
 from agent.controller.state import ActiveRecording, ControllerState, PendingStart, indication, is_full
 from agent.settings.schema import Settings
 
@@ -64,14 +64,6 @@ PRESS_KEPT_S = 120
 
 CAMERA_HUNG = "camera-hung"
 """Why a recording was stopped, and the process ended."""
-
-HUNG_FACTOR = 4
-"""A camera silent for this many times stall_ms, without its session having ended, hangs where no error can reach.
-
-Errors that do reach it come sooner: OpenCV's wait for a picture ends after stall_ms rounded up to whole seconds. With
-the next start it makes about ten seconds without pictures; much less, and a card that stalls while code has to be read
-from it would pass for a hang.
-"""
 
 
 class _Step:
@@ -364,8 +356,10 @@ class _Step:
         if unsafe:
             timeout_ms = self.settings.recording.durable_timeout_ms
             self._fault("recording", f"Nothing of the running recording has become durable for {timeout_ms} ms.")
+        elif self.state.active is not None:
+            self._over("recording", "What is recorded becomes durable again.")
         else:
-            self._over("recording", "The recording becomes durable again, or has ended.")
+            self._over("recording", "The recording has ended; what of it waits is written when the card takes it.")
 
     def _fault(self, component: str, message: str, *, cue: bool = False, **more: Any) -> None:
         self.effects.append(JournalRecord("fault", {"component": component, "message": message} | more))

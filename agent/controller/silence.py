@@ -13,6 +13,14 @@ from agent.clock import NS_PER_S
 STOOD_STILL_NS = NS_PER_S
 """A pause between two ticks that counts as the process having stood still."""
 
+HUNG_FACTOR = 4
+"""A camera silent for this many times stall_ms, without its session having ended, hangs where no error can reach.
+
+Errors that do reach it come sooner: OpenCV's wait for a picture ends after stall_ms rounded up to whole seconds. With
+the next start it makes about ten seconds without pictures; much less, and a card that stalls while code has to be read
+from it would pass for a hang.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Silence:

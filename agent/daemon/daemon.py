@@ -373,6 +373,11 @@ class Daemon:
             log("clock-step", step_ms=step_ms)
         self._do(lambda recorder: recorder.record("clock", reason=reason, step_ms=step_ms))
 
+    @property
+    def unfinished(self) -> list[str]:
+        """Ids of recordings that are not sealed; after `run` these are what it could not finish."""
+        return [self._ids[number] for number in sorted(self._state.finishing)]
+
     # -- for people -------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
@@ -382,6 +387,7 @@ class Daemon:
             faults[STREAM_SIGNER] = unsigned
         return {
             "pre_event_configured_s": self._settings.buffer.pre_event_s,
+            "buffer_max_bytes": self._settings.buffer.max_bytes,
             **of_state(self._state, self._ids, self._durable_fragments),
             **of_stream(self._stream),
             "faults": faults | faults_of(self._state),

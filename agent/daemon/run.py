@@ -178,6 +178,9 @@ class _Run:
         end = self._daemon.run(self._storage)
         self._watchdog.ending()
         log("ending", reason=end.reason, clean=end.clean)
+        if unfinished := self._daemon.unfinished:
+            # What of them is on the card is sealed at the next start there; the rest goes with this process.
+            log("unfinished", logging.WARNING, recordings=unfinished)
         self._storage.do(lambda recorder: recorder.end(end.reason))
         stored = self._storage.stop(10.0)
         if self._witness is not None and not self._witness.stop(WITNESS_TIMEOUT_S):

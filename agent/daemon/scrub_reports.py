@@ -66,12 +66,13 @@ class ScrubReports:
         return {}
 
 
-def _record(recorder: Recorder, fields: dict[str, Any], before: str | None, after: str | None) -> None:
-    recorder.record("scrub", **fields)
+def _record(recorder: Recorder, fields: dict[str, Any], before: str | None, after: str | None) -> bool:
+    taken = recorder.record("scrub", **fields)
     if after is not None and after != before:
         recorder.record("fault", component=COMPONENT, message=after)
     elif after is None and before is not None:
         recorder.record("fault-cleared", component=COMPONENT, message="All files are as they were signed.")
+    return taken
 
 
 def _fault(fields: dict[str, Any]) -> str:

@@ -143,6 +143,7 @@ def _use_journal(
     journal.commit()
     _require_in_place(hold, layout)
     recovered = recover(filesystem, layout, journal, clock, resume_within_s=settings.recording.resume_within_s, end=end)
+    _require_in_place(hold, layout)
     _take_queued_receipts(filesystem, layout, journal, settings.vault.receipt_queue_path)
     if succession is not None:
         succession.take_over(journal)
@@ -289,7 +290,7 @@ class VaultOpening:
 
     def _secure(self) -> DeviceKeys:
         if self._lock is not None and not self._lock.in_place():
-            # Another card since, and nothing was written on the one before: its key is not this one's either.
+            # Another card since: the key of the one before is not this one's.
             self._lock.release()
             self._lock = self._keys = None
         if self._lock is None:

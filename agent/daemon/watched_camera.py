@@ -11,7 +11,7 @@ from collections.abc import Callable
 from agent.capture.camera import Camera, CameraFormat, CameraFrame
 from agent.capture.microphone import AudioChunk, Microphone
 from agent.clock import NS_PER_MS, NS_PER_S
-from agent.controller.controller import HUNG_FACTOR
+from agent.controller.silence import HUNG_FACTOR
 from agent.daemon.health import HealthBoard, Part
 from agent.errors import BodycamError
 from agent.media.packets import AudioFormat

@@ -5,70 +5,32 @@ that was dropped, moved or changed is named itself and does not take those behin
 counter and linked hash. What the stream cannot tell: that its end was cut off, what its sound and times were.
 
 A picture that does not change, as behind a covered lens, makes GOPs that are the same to the byte. Which of them a
-signature is for cannot be told when the stream begins between the GOPs and their signatures; nor need it: each is
+signature is for cannot be told when the stream begins so, between the GOPs and their signatures; nor need it: each is
 vouched for, and a place that turns out to be another one later is no contradiction, as long as there is a signature
-for every GOP in between.
+for every GOP in between. Once so many different GOPs were recognised in a row that no such mistake is left, nothing of
+that holds any more.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from agent.signing.finding import GopFinding, GopState, StreamReport
 from agent.signing.gop import HASH_BYTES, MAX_NAL_UNITS, GopHashes
 from agent.signing.key import StreamKey
 from agent.signing.nal import IDR_SLICE, NON_IDR_SLICE, SEI, UNCOVERED_PICTURE_TYPES, NalUnit, is_first_slice
+from agent.signing.read_gop import Content, ReadGop, StraySei, content_of, difference, is_of
 from agent.signing.sei import GopStatement, MediaSigningSei, SeiError, parse_sei
 
-_Content = tuple[bytes, int]
-"""Hash of a GOP and how many units are in it: all that a signature tells of what is in it."""
-
-MAX_PENDING_GOPS = 6
-"""As many GOPs at the end may lack a signature: our signer gives one up, unsigned, when a fifth is waiting."""
+MAX_PENDING_GOPS = 8
+"""As many GOPs at the end may lack a signature: our signer gives one up, unsigned, when a fifth is waiting. The GOP that
+has its SEI in it waits as well, and a slow signer takes two more."""
+_MAX_SHIFTED_GOPS = 6
+"""How far the place of the first signatures may be mistaken: as many were on their way when the stream was cut out."""
 _WINDOW_GOPS = 64
 _WINDOW_HASHES = 2 * MAX_NAL_UNITS
 _COUNTER_MODULUS = 1 << 32
-
-
-@dataclass(slots=True, eq=False)
-class _Gop:
-    """eq=False: two GOPs are never the same. carrier: number of the GOP whose signature covers this one's SEI."""
-
-    number: int
-    start_s: float | None
-    hashes: GopHashes
-    frames: int = 0
-    gop_hash: bytes = b""
-    problem: str | None = None
-    carrier: int | None = None
-    state: GopState | None = None
-    reason: str = ""
-
-    def settle(self, state: GopState, reason: str = "") -> None:
-        """Say what it is; a problem of its own outweighs everything."""
-        if self.problem is not None:
-            state, reason = GopState.INVALID, self.problem
-        self.state, self.reason = state, reason
-
-
-@dataclass(frozen=True, slots=True)
-class _Stray:
-    """A SEI that fits no GOP that was there when it came. problem: why it is not to be believed.
-
-    seen_in: number of the GOP that it stands in; units_before: how many units of that one stand before it.
-    """
-
-    statement: GopStatement
-    hash_list: bytes
-    problem: str | None
-    seen_in: int
-    units_before: int
-
-    def ends(self, gop: _Gop) -> bool:
-        """Whether it stands directly in front of the next IDR picture, which is what ends its GOP."""
-        return (self.seen_in, self.units_before) == (gop.number, len(gop.hashes)) and _is(gop, self.statement)
 
 
 class StreamReader:
@@ -77,13 +39,15 @@ class StreamReader:
     def __init__(self) -> None:
         self.report = StreamReport()
         self._key = StreamKey()
-        self._window: deque[_Gop] = deque()
-        self._open: _Gop | None = None
-        self._strays: deque[_Stray] = deque(maxlen=_WINDOW_GOPS)
+        self._window: deque[ReadGop] = deque()
+        self._open: ReadGop | None = None
+        self._strays: deque[StraySei] = deque(maxlen=_WINDOW_GOPS)
         # Number of the GOP that was recognised last, and its counter.
         self._anchor: tuple[int, int] | None = None
         self._first_hashes: dict[int, bytes] = {}
-        self._contents: dict[int, _Content] = {}
+        self._contents: dict[int, Content] = {}
+        self._recognised: set[Content] = set()
+        self._shifted = 0
         self._number = 0
 
     def picture(
@@ -119,10 +83,10 @@ class StreamReader:
 
     # -- GOPs -------------------------------------------------------------------------------------------------
 
-    def _current(self, media_time_s: float | None) -> _Gop:
+    def _current(self, media_time_s: float | None) -> ReadGop:
         if self._open is None:
             self._number += 1
-            self._open = _Gop(self._number, media_time_s, GopHashes())
+            self._open = ReadGop(self._number, media_time_s, GopHashes())
         return self._open
 
     def _slice(self, data: bytes | memoryview, unit: NalUnit, media_time_s: float | None) -> None:
@@ -165,14 +129,15 @@ class StreamReader:
                 self._explain(gop, at_end=False)
 
     def _bound_memory(self) -> None:
-        kept = [gop for gop in self._window if gop.state is None]
-        hashes = sum(len(gop.hashes) for gop in kept)
-        while len(kept) > _WINDOW_GOPS or (len(kept) > 1 and hashes > _WINDOW_HASHES):
-            oldest = kept.pop(0)
-            hashes -= len(oldest.hashes)
-            if oldest.carrier is None:
+        # Of all that waits, also behind one that is not settled: what is settled leaves only in its turn.
+        left, hashes = len(self._window), sum(len(gop.hashes) for gop in self._window)
+        for oldest in list(self._window)[:-1]:
+            if left <= _WINDOW_GOPS and hashes <= _WINDOW_HASHES:
+                return
+            left, hashes = left - 1, hashes - len(oldest.hashes)
+            if oldest.state is None and oldest.carrier is None:
                 self._explain(oldest, at_end=False)
-            else:
+            elif oldest.state is None:
                 oldest.settle(GopState.UNCOVERED, "Its SEI has no signature, and none came in time to cover it.")
 
     def _final(self) -> Iterator[GopFinding]:
@@ -208,12 +173,17 @@ class StreamReader:
         if statement.partial:
             problem = problem or "It is signed in parts, which this reader does not take."
         expected = self._expected(statement)
-        alike = [gop for gop in self._window if gop.state is None and gop.carrier is None and _is(gop, statement)]
+        alike = [gop for gop in self._window if gop.state is None and gop.carrier is None and is_of(gop, statement)]
         if alike:
             self._apply(next((gop for gop in alike if gop.number == expected), alike[0]), statement, problem, carrier)
             return
         is_next = self._anchor is not None and expected is not None and expected > self._anchor[0]
-        if problem is None and expected is not None and is_next and self._contents.get(expected) == _content(statement):
+        if (
+            problem is None
+            and expected is not None
+            and is_next
+            and self._contents.get(expected) == content_of(statement)
+        ):
             # It was vouched for already, by the signature of another one that is the same.
             self._anchor = expected, statement.counter
             return
@@ -221,7 +191,7 @@ class StreamReader:
             problem = problem or "Its SEI has no signature."
         seen_in = self._open.number if self._open is not None else self._number
         units_before = len(self._open.hashes) if self._open is not None else 0
-        self._strays.append(_Stray(statement, sei.hash_list, problem, seen_in, units_before))
+        self._strays.append(StraySei(statement, sei.hash_list, problem, seen_in, units_before))
         if problem is None:
             self._misplaced(statement)
 
@@ -232,7 +202,7 @@ class StreamReader:
         ahead = (statement.counter - self._anchor[1]) % _COUNTER_MODULUS
         return self._anchor[0] + (ahead if ahead < _COUNTER_MODULUS // 2 else ahead - _COUNTER_MODULUS)
 
-    def _apply(self, gop: _Gop, statement: GopStatement, problem: str | None, carrier: int | None) -> None:
+    def _apply(self, gop: ReadGop, statement: GopStatement, problem: str | None, carrier: int | None) -> None:
         """Believe, or not, the SEI that has a GOP's hash."""
         if problem is not None:
             gop.settle(GopState.INVALID, problem)
@@ -243,7 +213,11 @@ class StreamReader:
             if earlier.state is None and earlier.carrier is None:
                 self._explain(earlier, at_end=False)
         order = self._order_problem(gop, statement)
+        if self._anchor is not None and gop.number < self._anchor[0]:
+            self._doubt_behind(gop)
         self._anchor = (gop.number, statement.counter)
+        if order is None and len(self._recognised) <= _MAX_SHIFTED_GOPS:
+            self._recognised.add(content_of(statement))
         if order is not None:
             gop.settle(GopState.INVALID, order)
         elif carrier is not None:
@@ -253,7 +227,18 @@ class StreamReader:
             self._note_time(gop, statement)
             self._settle_carried()
 
-    def _note_time(self, gop: _Gop, statement: GopStatement) -> None:
+    def _doubt_behind(self, gop: ReadGop) -> None:
+        """What was recognised before a GOP in front of it took another one's signature: its own has yet to come."""
+        for behind in self._window:
+            if behind.number > gop.number and behind.state is GopState.VALID:
+                behind.state, behind.reason = None, ""
+
+    @property
+    def _is_certain(self) -> bool:
+        """Whether which GOP a signature is for is beyond mistaking: too many different ones were in their places."""
+        return len(self._recognised) > _MAX_SHIFTED_GOPS
+
+    def _note_time(self, gop: ReadGop, statement: GopStatement) -> None:
         if gop.state is GopState.VALID:
             if self.report.first_utc_ns is None:
                 self.report.first_utc_ns = statement.start_utc_ns
@@ -268,7 +253,7 @@ class StreamReader:
         if 0 < behind < _COUNTER_MODULUS // 2:
             self._open.problem = f"It carries the signature of a GOP {behind} before the last one signed."
 
-    def _order_problem(self, gop: _Gop, statement: GopStatement) -> str | None:
+    def _order_problem(self, gop: ReadGop, statement: GopStatement) -> str | None:
         if self._anchor is None:
             return None
         number, counter = self._anchor
@@ -282,21 +267,22 @@ class StreamReader:
             return "It was signed behind another GOP than the one before it."
         return None
 
-    def _is_repetition(self, gop: _Gop, statement: GopStatement, ahead: int) -> bool:
+    def _is_repetition(self, gop: ReadGop, statement: GopStatement, ahead: int) -> bool:
         """Whether those between have their own signatures, and were vouched for by those of GOPs that are the same."""
-        if ahead > MAX_PENDING_GOPS:
+        if self._is_certain or ahead + self._shifted > _MAX_SHIFTED_GOPS:
             return False
-        between: list[_Stray] = []
+        between: list[StraySei] = []
         for back in range(1, ahead + 1):
             if gop.number - back < 1:
                 break  # before the beginning
             counter = (statement.counter - back) % _COUNTER_MODULUS
             own = next((stray for stray in self._strays if stray.statement.counter == counter), None)
-            if own is None or own.problem or self._contents.get(gop.number - back) != _content(own.statement):
+            if own is None or own.problem or self._contents.get(gop.number - back) != content_of(own.statement):
                 return False
             between.append(own)
         for own in between:
             self._strays.remove(own)
+        self._shifted += ahead
         return True
 
     def _settle_carried(self) -> None:
@@ -313,67 +299,49 @@ class StreamReader:
                 gop.settle(GopState.UNSIGNED, f"Its SEI has no signature, and GOP {gop.carrier}, which has it, is bad.")
             states[gop.number] = gop.state
 
-    def _settle_uncovered(self, gop: _Gop) -> None:
+    def _settle_uncovered(self, gop: ReadGop) -> None:
         """At the end: a GOP whose SEI would be covered by a signature that the stream ends before."""
         if gop.number > self._number - MAX_PENDING_GOPS:
             gop.settle(GopState.PENDING, "The stream ends before a signature covers it.")
         else:
             gop.settle(GopState.UNCOVERED, "Its SEI has no signature, and none came to cover it.")
 
-    def _explain(self, gop: _Gop, *, at_end: bool) -> None:
+    def _explain(self, gop: ReadGop, *, at_end: bool) -> None:
         """Settle a GOP whose hash no SEI has."""
         stray = self._stray_of(gop)
         if stray is not None:
-            gop.settle(*_difference(gop, stray))
+            gop.settle(*difference(gop, stray))
         elif at_end and self._anchor is None and self._contradicted(gop):
             gop.settle(GopState.INVALID, "The stream has signatures, and none of them is for what stands here.")
-        elif at_end and gop.number > self._number - MAX_PENDING_GOPS:
+        elif at_end and gop.number > self._number - MAX_PENDING_GOPS and self._may_wait(gop):
             gop.settle(GopState.PENDING, "The stream ends before its signature.")
         else:
             gop.settle(GopState.UNSIGNED, "No signature in the stream is for it.")
 
-    def _contradicted(self, gop: _Gop) -> bool:
+    def _may_wait(self, gop: ReadGop) -> bool:
+        """Whether its signature can be yet to come. In front of one that has its own, only if they were mistaken."""
+        if self._anchor is None or gop.number > self._anchor[0]:
+            return True
+        first = self._first_hashes.get(gop.number)
+        return not self._is_certain and any(
+            number != gop.number and other == first for number, other in self._first_hashes.items()
+        )
+
+    def _contradicted(self, gop: ReadGop) -> bool:
         # In a stream that was cut, the first signatures are for what was cut off; two GOPs later they no longer are.
         return any(stray.problem is None and stray.seen_in >= gop.number + 2 for stray in self._strays)
 
-    def _stray_of(self, gop: _Gop) -> _Stray | None:
+    def _stray_of(self, gop: ReadGop) -> StraySei | None:
         # Counting from behind would go wrong where GOPs are gone in between.
         place = self._anchor
         expected = None if place is None else (place[1] + gop.number - place[0]) % _COUNTER_MODULUS
         first = gop.hashes.first if len(gop.hashes) else None
-        before = {self._contents.get(gop.number - back) for back in range(1, MAX_PENDING_GOPS + 1)}
+        before = {self._contents.get(gop.number - back) for back in range(1, _MAX_SHIFTED_GOPS + 1)}
         for stray in self._strays:
-            if _content(stray.statement) in before:
+            if not self._is_certain and content_of(stray.statement) in before:
                 continue  # it is for one of those, which was vouched for by another one's
             # Signatures are made of GOPs that are complete, and stand in a later one.
             begins_alike = stray.seen_in > gop.number and stray.hash_list[:HASH_BYTES] == first
             if stray.statement.counter == expected or (first is not None and begins_alike):
                 return stray
         return None
-
-
-def _content(statement: GopStatement) -> _Content:
-    return statement.gop_hash, statement.nal_units
-
-
-def _is(gop: _Gop, statement: GopStatement) -> bool:
-    return gop.gop_hash == statement.gop_hash and len(gop.hashes) == statement.nal_units
-
-
-def _difference(gop: _Gop, stray: _Stray) -> tuple[GopState, str]:
-    """How a GOP differs from what its SEI says it is."""
-    if stray.problem is not None:
-        return GopState.INVALID, stray.problem
-    listed = stray.hash_list
-    if len(listed) != stray.statement.nal_units * HASH_BYTES:
-        return GopState.INVALID, "It is not what was signed; its signature has no list to say where."
-    expected = [listed[at : at + HASH_BYTES] for at in range(0, len(listed), HASH_BYTES)]
-    found = gop.hashes.hashes
-    remaining = iter(expected)
-    for digest in found:
-        if not any(digest == candidate for candidate in remaining):
-            return GopState.INVALID, "Its pictures are not those that were signed."
-    missing = len(expected) - len(found)
-    if not missing:
-        return GopState.INVALID, "Its signature stands in the wrong place."
-    return GopState.MISSING, "Pictures that were signed are missing in it, or parts of them."

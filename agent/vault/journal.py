@@ -30,8 +30,8 @@ _NEEDED = frozenset({"trigger", "recording-open", "checkpoint", "gap", "segment"
 _COLUMN_BYTES = 1 << 16
 """More than any signature's column takes."""
 _OTHER_CARD = (
-    "{} is not where this camera's journal was a moment ago; put the card back that was in, or restart the camera to "
-    "use this one."
+    "Another card, or an empty folder, is in the place of this camera's at {}; put its card back in. What it records "
+    "meanwhile waits in memory, and is lost when the camera is restarted or switched off."
 )
 _FORGETFUL_CARD = (
     "The card is back, but its journal in {} does not end as it did before; the camera starts again from what is there."
@@ -120,7 +120,7 @@ class Journal:
         self._uncommitted: list[_Uncommitted] = []
         self._lost_records = 0
         self._doubtful = False
-        """After a failed write, and before the first one: the card may be another one."""
+        """Before a new file: the card may be another one by now."""
         self._tried: set[str] = set()
         """SHA-256 of files that may have got the next name although that was reported to have failed."""
         self.signer_fault: str | None = None
@@ -241,6 +241,7 @@ class Journal:
         file, self._file = self._file, None
         self._tail = _Tail(journal_name(self._number), self._file_bytes, 0, sha256_hex(b""), exact=exact)
         self._reason = reason
+        self._doubtful = True
         return file
 
     def _set_head(self, record: Record) -> None:
@@ -273,7 +274,6 @@ class Journal:
             self._file.write(data)
             self._file.datasync()
         except StorageError:
-            self._doubtful = True
             self._retire("write-failed", exact=False).close()
             raise
         self._file_bytes += len(data)

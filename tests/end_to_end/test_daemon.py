@@ -463,7 +463,7 @@ def test_another_card_is_told_while_idle_and_its_receipts_are_none_of_this_one(d
     desk.vault.rename(away)
     desk.vault.mkdir()
     status = wait_status(camera, lambda status: status["shows"] == "fault", "it was told")
-    assert "put the card back that was in" in status["faults"]["storage"]
+    assert "put its card back in" in status["faults"]["storage"]
     for command in ("receipt", "scrub"):
         with pytest.raises(ControlError, match="put its card back in"):
             client.request({"command": command, "receipt": {}})

@@ -107,7 +107,7 @@ def test_another_card_while_the_camera_idles_is_told_at_once_and_gets_nothing(
     before = slot.contents()
     slot.bench.run_for(0.5)
     assert slot.showing() is Indication.FAULT
-    assert "put the card back that was in" in str(slot.bench.daemon.state.storage_fault)
+    assert "put its card back in" in str(slot.bench.daemon.state.storage_fault)
     now_ns = slot.bench.clock.boottime_ns()
     slot.bench.double_press(now_ns + 400 * NS_PER_MS)
     slot.bench.hold(now_ns + 6 * NS_PER_S)

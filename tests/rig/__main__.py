@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,8 @@ from tests.rig.machine import Machine
 from tests.rig.power_cut import Bench
 from tests.rig.qemu import RigError
 from tests.rig.warm import Warm, file_drive, hot, waiting, warm
+
+PIPED_COLUMNS = 150
 
 
 def main() -> int:
@@ -42,7 +43,7 @@ def main() -> int:
         if arguments.command == "shell":
             shell(rig)
         elif arguments.command == "powercut":
-            console = Console(width=max(150, shutil.get_terminal_size().columns))
+            console = Console(width=None if sys.stdout.isatty() else PIPED_COLUMNS)
             held = campaign(
                 Bench(rig, waiting(rig), hot(rig)),
                 arguments.cuts,

@@ -73,7 +73,23 @@ def campaign(
     if failed:
         console.print(f"{len(failed)} cases are missing from the table because the rig itself failed in them.")
     held = all(outcome.sound for outcome in outcomes)
+    console.print(verdict(outcomes, lie=lie), style="" if held or lie else "bold red")
     return held is not lie and bool(outcomes) and not failed
+
+
+def verdict(outcomes: Sequence[Outcome], *, lie: bool) -> str:
+    """All of it in a sentence or two."""
+    broken = sum(not outcome.sound for outcome in outcomes)
+    cuts = f"{len(outcomes)} cut{'' if len(outcomes) == 1 else 's'}"
+    if lie:
+        unnamed = sum(not outcome.sound and not named(outcome) for outcome in outcomes)
+        return f"{cuts}: the card broke its word in {broken}, and the device named that in all but {unnamed} of them."
+    if broken:
+        return f"{cuts}: {broken} BROKE A PROMISE; their disks and vaults are in {CASES}."
+    return (
+        f"{cuts}: nothing that the camera had called durable was lost, and all of it verifies and opens. What was lost "
+        "had not been durable yet: up to a whole GOP, and what this emulated machine takes to encode and write one."
+    )
 
 
 def line(outcome: Outcome) -> str:

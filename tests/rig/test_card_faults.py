@@ -229,7 +229,9 @@ def test_another_card_gets_nothing_and_the_own_one_everything(rig: Warm, tmp_pat
         put_in(camera, other)
         # While it idles, and without a press that would find it out.
         camera.wait_shows("fault", since=before)
-        wait_told(camera, lambda status: "put the card back" in str(status["faults"].get("storage")), "the other card")
+        wait_told(
+            camera, lambda status: "put its card back in" in str(status["faults"].get("storage")), "the other card"
+        )
         listing = f"cd {CARD} && find . -type f -exec sha256sum {{}} + | sort"
         lay_there = machine.run(listing)
         before = len(camera.status_changes())

@@ -40,7 +40,7 @@ def run_shift(folder: Path, hours: float, seed: int, *, syncs: bool, console: Co
         said = 0
         for line in process.stdout:
             done = float(json.loads(line)["done"])
-            status.update(f"{done * hours:.1f} of {hours:g} hours …")
+            status.update(f"{done * hours:.2f} of {hours:g} hours …")
             if not console.is_terminal and int(done * SAID_TIMES) > said:  # a status line is nothing in a log file
                 said = int(done * SAID_TIMES)
                 console.print(f"{done * hours:.2f} of {hours:g} hours …")
@@ -52,7 +52,10 @@ def run_live(folder: Path, minutes: float, seed: int, console: Console) -> tuple
     """The daemon itself, in real time. A daemon that does not do what it should is one figure that missed its bar."""
     shutil.rmtree(folder, ignore_errors=True)
     live = Live(folder, minutes, seed)
-    with console.status(f"`bodycam run` is pressed, unplugged and killed for {minutes:g} minutes …"):
+    what = f"`bodycam run` is pressed, unplugged and killed for {minutes:g} min in real time …"
+    if not console.is_terminal:
+        console.print(what)
+    with console.status(what):
         try:
             live.run()
         except DemoError as error:
@@ -90,7 +93,10 @@ def main() -> int:
         judgement.wrong += wrong
     _print(console, judgement)
     _write(judgement, arguments)
-    if missed := [figure.name for figure in judgement.figures if figure.ok is False]:
+    missed = [figure.name for figure in judgement.figures if figure.ok is False]
+    barred = sum(figure.ok is not None for figure in judgement.figures)
+    console.print(f"{barred - len(missed)} of {barred} bars are held.", style="" if missed else "bold green")
+    if missed:
         console.print(f"Missed: {', '.join(missed)}. Again, with the same events: {repeat}", style="bold red")
     return 1 if missed else 0
 

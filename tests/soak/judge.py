@@ -43,8 +43,14 @@ def _figure(name: str, value: float, unit: str = "", bar: tuple[str, float] | No
     return Figure(NAME, name, value, unit, bar, note)
 
 
+_STEPS = {
+    "-1": "a year back", "+1": "a year on", "an hour": "an hour", "0.7": "0.7 s", "slewed": "slewed", "lost": "lost",
+}  # fmt: skip
+"""What the story calls a step of the clock, and what the table does."""
+
+
 def _events(story: Story) -> list[Figure]:
-    clocks = {name: story.counted(f"clock: {name}") for name in ("-1", "+1", "an hour", "0.7", "slewed", "lost")}
+    clocks = {name: story.counted(f"clock: {name}") for name in _STEPS}
     return [
         _figure("simulated time", story.simulated_s / 3600, "h", (">=", story.hours),
                 f"{story.cpu_s:.0f} s CPU, {story.wall_s:.0f} s by the wall"),
@@ -53,7 +59,7 @@ def _events(story: Story) -> list[Figure]:
                 ", ".join(f"{part} {story.counted(f'fault: {part}')}"
                           for part in ("camera", "sound", "card", "signer", "machine"))),
         _figure("clock steps", story.counted("clock: "), "", (">=", round(15 * story.hours)),
-                ", ".join(f"{name} {number}" for name, number in clocks.items())),
+                ", ".join(f"{_STEPS[name]} {number}" for name, number in clocks.items())),
         _figure("ends of the process", story.counted("end: "), "", (">=", 4),
                 ", ".join(f"{name.removeprefix('end: ')} {number}" for name, number in sorted(story.counts.items())
                           if name.startswith("end: "))),

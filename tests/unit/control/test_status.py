@@ -84,7 +84,44 @@ def test_frames_that_are_missing_are_told(
 ) -> None:
     changes = {
         "buffered_s": 30.0, "buffer_bytes": 1, "pre_event_configured_s": 30, "camera": "test", "encoder": "x264",
-        "missed_frames": missed, "dropped_frames": dropped,
+        "buffer_max_bytes": 2, "missed_frames": missed, "dropped_frames": dropped,
     }  # fmt: skip
     monkeypatch.setenv("COLUMNS", "200")
     assert line_of("camera", changes, monkeypatch, capsys) == said
+
+
+def buffer_line(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    whole = {
+        "buffered_s": 30.0, "pre_event_configured_s": 30, "buffer_max_bytes": 16_000_000, "camera": "test",
+        "encoder": "x264", "missed_frames": 0, "dropped_frames": 0, "shows": "fault",
+    }  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "250")
+    return line_of("buffer", whole | changes, monkeypatch, capsys)
+
+
+def test_evidence_that_is_in_memory_only_is_told_with_how_long_memory_lasts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = {"faults": {"storage": "The card is out."}}
+    said = buffer_line(away | {"buffer_bytes": 8_000_000}, monkeypatch, capsys)
+    assert said == "30.0 s (at least 30 s asked, whole GOPs), 8.0 of 16.0 MB; room for about 30 s more"
+    said = buffer_line(away | {"buffer_bytes": 15_500_000}, monkeypatch, capsys)
+    assert said.endswith("; it is full, and the oldest of what waits for the card is lost")
+    said = buffer_line({"buffer_bytes": 15_500_000}, monkeypatch, capsys)
+    assert said.endswith("15.5 of 16.0 MB")
+
+
+@pytest.mark.parametrize(
+    ("faults", "level", "said"),
+    [
+        ({"storage": "The card is out."}, "plenty", "stays in memory until the card takes it"),
+        ({"storage": "There is no room."}, "full", "It could not record now"),
+        ({"camera": "It is gone."}, "plenty", "It could not record now"),
+    ],
+)
+def test_what_a_fault_means_for_a_recording(
+    faults: dict[str, str], level: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    changes = {"shows": "fault", "faults": faults, "storage_level": level}
+    assert said in line_of("state", changes, monkeypatch, capsys)

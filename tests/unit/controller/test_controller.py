@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agent.clock import NS_PER_MS, NS_PER_S
-from agent.controller.controller import HUNG_FACTOR, STOP_TIMEOUT_NS
+from agent.controller.controller import STOP_TIMEOUT_NS
 from agent.controller.effects import (
     AnnounceReady,
     Effect,
@@ -41,7 +41,7 @@ from agent.controller.events import (
     Tick,
 )
 from agent.controller.signals import Cue, Indication
-from agent.controller.silence import STOOD_STILL_NS
+from agent.controller.silence import HUNG_FACTOR, STOOD_STILL_NS
 from tests.unit.controller.drive import SETTINGS, Drive, of, ready
 
 

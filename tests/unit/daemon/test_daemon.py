@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from agent.clock import NS_PER_MS, NS_PER_S, SimulatedClock
-from agent.controller.controller import HUNG_FACTOR
 from agent.controller.events import ButtonEdge, FragmentDurable, InputActivated, RecordingClosed, TerminationAsked
 from agent.controller.signals import Cue, Indication
+from agent.controller.silence import HUNG_FACTOR
 from agent.daemon.clock_watch import CLOCK_RECORD_NS, CLOCK_STEP_NS
 from agent.daemon.daemon import TICK_NS, Daemon
 from agent.daemon.logs import LOG
@@ -305,7 +305,7 @@ def test_a_wall_clock_that_is_slewed_is_no_step_and_its_sum_is_told_in_time() ->
 
 def test_status_before_anything_is_there() -> None:
     known = {key: value for key, value in Desk().daemon.status().items() if value is not None}
-    assert known == {"finishing": [], "pre_event_configured_s": 3, "faults": {}}
+    assert known == {"finishing": [], "pre_event_configured_s": 3, "buffer_max_bytes": 64_000_000, "faults": {}}
 
 
 def test_status_while_ready_recording_and_finishing() -> None:

@@ -15,8 +15,8 @@ import agent.daemon.capture
 import agent.daemon.storage
 from agent.capture.camera import Camera, CameraFormat, CameraFrame
 from agent.clock import NS_PER_MS, NS_PER_S, SimulatedClock
-from agent.controller.controller import HUNG_FACTOR
 from agent.controller.signals import Indication
+from agent.controller.silence import HUNG_FACTOR
 from agent.controller.state import ControllerState
 from agent.daemon.capture import CaptureThread
 from agent.daemon.daemon import Daemon

@@ -432,6 +432,67 @@ def test_a_picture_that_does_not_change_is_no_contradiction(
             assert found.count("v") >= GOPS - start - 6 - len(refused)
 
 
+def carrying(gop: list[VideoPacket], *seis: bytes) -> list[VideoPacket]:
+    """A GOP with these SEIs in it, and none of its own."""
+    bare = [without_seis(packet) for packet in gop]
+    for sei in seis:
+        bare[1] = with_sei(bare[1], sei)
+    return bare
+
+
+@pytest.mark.parametrize("back", [1, 2, 5])
+def test_a_gop_from_elsewhere_in_the_second_place_is_found_with_its_signature_moved_along(back: int) -> None:
+    """That signatures may be mistaken at a film's beginning must not cover what never shows its own."""
+    signed = gops_of(sign(unsigned_stream(), slow(0)))
+    sei = {number: seis_of(signed[number + 1])[0] for number in range(GOPS - 1)}
+    film = [carrying(signed[5]), carrying(signed[5 - back]), carrying(signed[7], sei[5 - back], sei[5])]
+    film += [carrying(signed[number], sei[number - 1]) for number in range(8, GOPS)]
+    report, found = read(joined(film))
+    assert not report.is_valid
+    assert found[1].state in BAD_STATES
+
+
+def test_pictures_in_front_of_a_gop_that_has_its_signature_are_not_waiting_for_theirs() -> None:
+    signed = gops_of(sign(unsigned_stream(), slow(0)))
+    forged = gops_of([flipped(packet, 9) for packet in unsigned_stream()])
+    film = [carrying(gop) for gop in forged[:4]] + [carrying(signed[4]), signed[5]]
+    assert states(joined(film)) == "uuuuvp"
+
+
+def test_of_a_still_picture_no_more_is_missed_than_can_be_mistaken() -> None:
+    signed = gops_of(sign(still_stream(0, GOPS - 1), slow(0)))
+    for gone in range(1, 4):
+        kept: list[bytes] = []
+        film: list[list[VideoPacket]] = []
+        for number, gop in enumerate(signed):
+            kept += seis_of(gop)
+            if number % 4 < gone and number > 2:
+                continue
+            film.append(carrying(gop, *reversed(kept)) if kept else gop)
+            kept = []
+        report, found = read(joined(film))
+        assert not report.is_valid or GOPS - len(found) <= 6
+
+
+@pytest.mark.parametrize("lag", [1, 3, 5])
+def test_a_signature_that_never_comes_leaves_an_honest_end_pending(lag: int) -> None:
+    packets = sign(unsigned_stream(), slow(lag, (), (4,)))
+    for length in range(GOP_FRAMES * 10, GOP_FRAMES * GOPS):
+        assert set(states(packets[:length])) <= {"v", "p"}, length
+
+
+def test_a_gop_without_a_signature_lets_nothing_pile_up_behind_it() -> None:
+    signed = gops_of(sign(unsigned_stream(gops=200), slow(0)))
+    signed[3] = carrying(signed[3], *seis_of(signed[3]))
+    signed[4] = carrying(signed[4])  # so that nothing ever comes for the fourth
+    reader = StreamReader()
+    waiting = 0
+    for packet in joined(signed):
+        list(reader.picture(packet.data, split_byte_stream(packet.data), 0.0))
+        waiting = max(waiting, len(reader._window))
+    assert waiting <= 66
+
+
 @pytest.mark.parametrize("still", STILLS)
 @pytest.mark.parametrize("lag", [0, 8])
 @pytest.mark.parametrize("start", [0, 2, 5])

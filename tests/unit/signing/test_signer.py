@@ -14,6 +14,7 @@ from agent.clock import SimulatedClock
 from agent.errors import EncoderError
 from agent.media.packets import VideoPacket
 from agent.signing.desk import InlineDesk, ThreadDesk
+from agent.signing.reader import MAX_PENDING_GOPS
 from agent.signing.sei import MAX_CERTIFICATES, SeiError, parse_sei
 from agent.signing.signer import MAX_WAITING_GOPS, StreamSigner
 from agent.trust.software import SoftwareSigner
@@ -160,7 +161,7 @@ def test_a_signer_that_hangs_for_good_leaves_everything_unsigned_and_bounded() -
     assert status.unsigned_gops == 29 - 5 - MAX_WAITING_GOPS
     assert status.unsigned_in_a_row == status.unsigned_gops
     assert [answer is None for answer in answers] == [True] * 5 + [False] * status.unsigned_gops
-    assert states(signed) == "v" * 5 + "u" * 19 + "p" * 6
+    assert states(signed) == "v" * 5 + "u" * (25 - MAX_PENDING_GOPS) + "p" * MAX_PENDING_GOPS
 
 
 def test_a_signer_that_comes_back_covers_what_went_out_unsigned() -> None:

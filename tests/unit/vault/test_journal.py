@@ -273,7 +273,7 @@ def test_a_card_that_is_exchanged_after_a_failure_is_not_written(tmp_path: Path,
     other.rename(slot)
     before = contents(slot)
     for _ in range(3):
-        with pytest.raises(StorageError, match="put the card back"):
+        with pytest.raises(StorageError, match="put its card back in"):
             journal.commit()
     assert contents(slot) == before
     # The own one is back: nothing was lost meanwhile.
@@ -293,7 +293,7 @@ def test_a_file_that_somebody_else_continued_the_chain_with_is_not_replaced(tmp_
     committed(journal_on(folder, PosixFilesystem()), 100)
     before = contents(folder)
     filesystem.fails = False
-    with pytest.raises(StorageError, match="put the card back"):
+    with pytest.raises(StorageError, match="put its card back in"):
         journal.commit()
     assert contents(folder) == before
 
@@ -306,11 +306,11 @@ def test_a_card_that_was_exchanged_is_known_before_anything_failed(tmp_path: Pat
     for number in range(files):
         committed(theirs, 100 + number)
     slot.rename(tmp_path / "own")
-    with pytest.raises(OtherCardError, match="put the card back"):
+    with pytest.raises(OtherCardError, match="put its card back in"):
         journal.require_own_folder()  # there is none at all
     other.rename(slot)
     before = contents(slot)
-    with pytest.raises(OtherCardError, match="put the card back"):
+    with pytest.raises(OtherCardError, match="put its card back in"):
         journal.require_own_folder()
     assert contents(slot) == before
     slot.rename(other)
@@ -404,7 +404,7 @@ def test_a_card_that_is_unmounted_while_it_is_looked_at_is_no_crash(tmp_path: Pa
     with pytest.raises(StorageError):
         journal.commit()
     filesystem.fails, filesystem.gone = False, True
-    with pytest.raises(StorageError, match="put the card back"):
+    with pytest.raises(StorageError, match="put its card back in"):
         journal.commit()
     filesystem.gone = False
     journal.commit()
