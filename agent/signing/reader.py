@@ -24,7 +24,7 @@ from agent.signing.read_gop import Content, ReadGop, StraySei, content_of, diffe
 from agent.signing.sei import GopStatement, MediaSigningSei, SeiError, parse_sei
 
 MAX_PENDING_GOPS = 8
-"""As many GOPs at the end may lack a signature: our signer gives one up, unsigned, when a fifth is waiting, which leaves
+"""As many GOPs at the end may lack a signature: our signer gives one up, unsigned, when a fifth is waiting; that makes
 five; the GOP that carries its SEI waits as well, and a slow signer takes two more."""
 _MAX_SHIFTED_GOPS = 6
 """How far the place of the first signatures may be mistaken: as many were on their way when the stream was cut out."""
