@@ -326,3 +326,17 @@ def test_a_card_that_is_away_until_memory_is_full_of_records_costs_none_that_cou
     assert of_type(records, "records-lost")
     torn = [segment for segment in of_type(records, "segment") if segment["state"] == "torn"]
     assert len(torn) <= 1, "one for the outage, and not one for each try"
+
+
+def test_an_end_that_could_not_finish_says_which_recordings(slot: Slot) -> None:
+    slot.exchange("own", "other")
+    slot.bench.double_press(slot.bench.clock.boottime_ns() + 400 * NS_PER_MS)
+    slot.bench.run_for(3)
+    slot.bench.terminate()
+    slot.bench.run_for(30)
+    end = slot.bench.daemon.exit
+    assert end is not None
+    assert not end.clean
+    (lost,) = slot.bench.daemon.unfinished
+    assert str(slot.bench.layout.recording(lost)).endswith(lost)
+    assert slot.contents() == {}
