@@ -99,7 +99,7 @@ def line(outcome: Outcome) -> str:
     moments = ", again ".join(str(moment) for moment in (what.cut, *what.again))
     words = [
         f"seed {what.seed} {what.phase} {moments} keep {what.rules.keep}{torn}",
-        f"hit {outcome.hit or 'nothing'}",
+        f"hit {outcome.hit or 'nothing'}{f' ({outcome.interrupted})' if outcome.interrupted else ''}",
         f"promised {outcome.promised} found {outcome.found}",
     ]
     if outcome.lost_ms is not None:
@@ -145,7 +145,11 @@ def table(outcomes: Sequence[Outcome], *, lie: bool = False) -> Table:
             str(sum(bool(outcome.not_opening) for outcome in of_phase)),
         )
     hits = Counter(outcome.hit for outcome in outcomes if outcome.hit)
-    made.caption = "The first cut fell into: " + ", ".join(f"{hit} {count}x" for hit, count in hits.most_common())
+    made.caption = "What the first cut left torn: " + ", ".join(f"{hit} {count}x" for hit, count in hits.most_common())
+    requests = Counter(outcome.interrupted for outcome in outcomes if outcome.interrupted)
+    if requests:
+        by_request = ", ".join(f"{request} {count}x" for request, count in requests.most_common())
+        made.caption += f"\nOf the cuts at a request to the card it came instead of: {by_request}"
     if lie:
         broken = [outcome for outcome in outcomes if not outcome.sound]
         codes = Counter(name.split(":")[0] for outcome in broken for name in named(outcome))

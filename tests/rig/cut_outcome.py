@@ -37,7 +37,8 @@ class Outcome:
     played, which may be more than was checkpointed. after_press_ms: the part of that after the second press.
     None: nothing of the recording is there, or it was over.
     findings: codes of the verifier's findings, and what the file system said; for people.
-    hit: what the first cut tore, by what is left of it.
+    hit: what the first cut tore, by what is left of it. interrupted: the request to the card in whose place it came, by
+    what was in it; empty for a cut at a time.
     """
 
     plan: Plan
@@ -52,6 +53,7 @@ class Outcome:
     not_opening: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
     hit: str = ""
+    interrupted: str = ""
     clock_error_ms: float = 0.0
     seconds: float = 0.0
 

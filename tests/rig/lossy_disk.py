@@ -6,6 +6,7 @@ replies. What a cut loses is in write_cache.py.
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import threading
@@ -43,6 +44,22 @@ class Request:
         return self.offset <= offset < self.offset + self.length
 
 
+_RECORD = re.compile(rb'\{"v":1,"seq":[0-9]+,"prev":"[0-9a-f]{64}","type":"([a-z-]+)"')
+_EXT4_JOURNAL_MAGIC = b"\xc0\x3b\x39\x98"
+"""Of a block of jbd2's, fs/jbd2: descriptor, commit, superblock."""
+
+
+def content(data: bytes) -> str:
+    """What of a vault a write has in it, by its bytes."""
+    if b"moof" in data:
+        return "fragment"
+    if types := _RECORD.findall(data):
+        return {b"checkpoint": "checkpoint", b"segment": "seal"}.get(types[-1], "another record")
+    if data.startswith(_EXT4_JOURNAL_MAGIC):
+        return "ext4's journal"
+    return "init.mp4" if b"ftyp" in data[:64] else "names and sizes"
+
+
 Fails = Callable[[Request], bool]
 """Whether the card answers with an I/O error."""
 
@@ -61,6 +78,9 @@ class LossyDisk:
         self._report: CutReport | None = None
         self._cut_done = threading.Event()
         self._ended = False
+        self._written = b""
+        self.interrupted: str | None = None
+        """Instead of what the power went, when it went at a request: what was to be written, or flushed last of all."""
         self.flushes = 0
         self.failed = 0
         self._connections: list[socket.socket] = []
@@ -197,7 +217,9 @@ class LossyDisk:
         with self._lock:
             if self._requests_to_cut is not None and kind in (_WRITE, _FLUSH):
                 self._requests_to_cut -= 1
-                if self._requests_to_cut <= 0:
+                if self._requests_to_cut <= 0 and not self._ended:
+                    flush = "flush behind " if kind == _FLUSH else ""
+                    self.interrupted = flush + content(data if kind == _WRITE else self._written)
                     self._cut_now()
             if self._ended:
                 return False
@@ -210,6 +232,7 @@ class LossyDisk:
                 found = self._cache.read(offset, length)
             elif kind == _WRITE:
                 self._cache.write(offset, data, time.monotonic_ns(), fua=bool(flags & _COMMAND_FUA))
+                self._written = data
             elif kind == _FLUSH:
                 self._cache.flush()
                 self.flushes += 1

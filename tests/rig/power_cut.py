@@ -63,6 +63,11 @@ class _Powered:
     def drives(self) -> dict[str, str]:
         return {name: disk.drive for name, disk in self.disks.items()}
 
+    @property
+    def interrupted(self) -> str:
+        """See Outcome."""
+        return self.disks["card"].interrupted or ""
+
     def cut(self) -> CutReport:
         """All of them, the card first: nothing is confirmed any more that another could know of."""
         report = self.disks["card"].cut()
@@ -119,7 +124,7 @@ def run(bench: Bench, what: Plan, folder: Path) -> Outcome:
         running, report, error_ns = _record_and_cut(case, camera, power)
     # A boot takes so long; a recording that ran when the power went goes on.
     utc_s += (running.cut_ns - running.press_ns) / NS_PER_S + BOOT_S
-    outcome = Outcome(what, report, clock_error_ms=error_ns / NS_PER_MS)
+    outcome = Outcome(what, report, clock_error_ms=error_ns / NS_PER_MS, interrupted=power.interrupted)
     for moment in what.again:
         with _Powered(case) as power, rig.start(**power.drives, utc_s=utc_s) as camera:
             _cut_in_recovery(case, camera, power, moment, outcome)

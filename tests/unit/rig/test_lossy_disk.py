@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.clock import SimulatedClock
+from agent.vault.record import encode_json
 from tests.rig.lossy_disk import LossyDisk
 from tests.rig.write_cache import SECTOR_BYTES, CutRules, WriteCache
 
@@ -261,6 +263,39 @@ def test_the_power_goes_at_a_request_that_is_not_carried_out(image: Path, tmp_pa
         client.close()
         disk.close()
     assert image.read_bytes() == b"a" * 512 + OLD * (SIZE_BYTES - 512)
+
+
+def line(type_: str, seq: int = 7) -> bytes:
+    return encode_json(seq, "a" * 64, type_, SimulatedClock().observe(), "boot", {}) + b"\tMEUC\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"....moof....mdat", "fragment"),
+        (line("segment") + line("checkpoint", 8), "checkpoint"),
+        (line("checkpoint") + line("segment", 8) + bytes(500), "seal"),
+        (line("stop"), "another record"),
+        (b"\xc0\x3b\x39\x98....", "ext4's journal"),
+        (b"\0\0\0\x1cftypiso5", "init.mp4"),
+        (bytes(512), "names and sizes"),
+    ],
+)
+@pytest.mark.parametrize("flush", [False, True])
+def test_what_the_power_interrupted_is_named(image: Path, tmp_path: Path, data: bytes, said: str, flush: bool) -> None:
+    data += bytes(-len(data) % SECTOR_BYTES)
+    disk = LossyDisk(image, tmp_path / "nbd")
+    client = Client(tmp_path / "nbd")
+    try:
+        disk.cut_at_request(2 if flush else 1)
+        if flush:
+            client.ask(WRITE, 0, data=data)
+        with pytest.raises((EOFError, ConnectionError)):
+            client.ask(FLUSH) if flush else client.ask(WRITE, 0, data=data)
+        assert disk.interrupted == ("flush behind " if flush else "") + said
+    finally:
+        client.close()
+        disk.close()
 
 
 def test_a_stalled_card_answers_when_it_goes_on(image: Path, tmp_path: Path) -> None:
