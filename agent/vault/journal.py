@@ -119,8 +119,6 @@ class Journal:
         self._file_bytes = 0
         self._uncommitted: list[_Uncommitted] = []
         self._lost_records = 0
-        self._doubtful = False
-        """Before a new file: the card may be another one by now."""
         self._tried: set[str] = set()
         """SHA-256 of files that may have got the next name although that was reported to have failed."""
         self.signer_fault: str | None = None
@@ -158,7 +156,6 @@ class Journal:
         self._set_head(self.last_record)
         torn = found.data[found.chained_bytes :]
         self._tail = _Tail(name, found.chained_bytes, len(torn), sha256_hex(torn), exact=True)
-        self._doubtful = True  # it was read a while ago
         self._reason = "recovered" if torn else "started"
 
     @property
@@ -222,7 +219,6 @@ class Journal:
         if self._file is not None:
             with suppress(StorageError):
                 self._retire("write-failed", exact=False).close()
-        self._doubtful = True
         try:
             self._require_chain_end(set(self._filesystem.list_dir(self._folder)), journal_name(self._number + 1))
         except OtherCardError:
@@ -241,7 +237,6 @@ class Journal:
         file, self._file = self._file, None
         self._tail = _Tail(journal_name(self._number), self._file_bytes, 0, sha256_hex(b""), exact=exact)
         self._reason = reason
-        self._doubtful = True
         return file
 
     def _set_head(self, record: Record) -> None:
@@ -299,7 +294,6 @@ class Journal:
             file.close()
             raise
         self._number += 1
-        self._doubtful = False
         self._tried.clear()
         self._file, self._file_bytes = file, len(line)
         self._set_head(opening)
@@ -317,7 +311,7 @@ class Journal:
         # our own file there, to the byte. Nothing has vouched for it: it is replaced.
         if name in taken and sha256_hex(self._read(name)) not in self._tried:
             raise OtherCardError(_OTHER_CARD.format(self._folder))
-        if self._doubtful and self._tail.name is not None and not self._ends_as_before(self._tail.name):
+        if self._tail.name is not None and not self._ends_as_before(self._tail.name):
             raise OtherCardError(_OTHER_CARD.format(self._folder))
 
     def _ends_as_before(self, name: str) -> bool:
